@@ -1,0 +1,95 @@
+"""Where rooms are wired together: a run directory becomes a Recognizer.
+
+No room knows another's insides; this module, the command line and the quickstart are the only ones that see several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nertune.errors import MissingFileError, RunError
+from nertune.extract import Recognizer
+from nertune.prompt import PromptSpec, Renderer, template_hash
+from nertune.run import MANIFEST, RunManifest
+
+__all__ = ["load", "untrained"]
+
+Report = Callable[[str, int, int], None]
+
+
+def load(
+    run: str | Path,
+    *,
+    device: str | None = None,
+    dtype: str = "auto",
+    batch_size: int = 32,
+    max_new_tokens: int | None = None,
+    report: Report | None = None,
+) -> Recognizer:
+    """A Recognizer from a run directory written by `nertune train`.
+
+    `device`: "cpu", "cuda", …; None takes the first accelerator. `dtype`: "auto", "float32", "bfloat16".
+    `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in tokens; None fits it to the text.
+    Raises MissingFileError where there is no run, RunError where it cannot be used with its base model.
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
+    manifest = RunManifest.read(folder)
+    _check_adapter(folder)
+    from nertune.models import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(manifest.base_model, report=report)
+    if template_hash(tokenizer) != manifest.template_hash:
+        raise RunError(
+            f"{folder / MANIFEST}: the run was trained with another chat template than {manifest.base_model} has now, so "
+            "its prompts would differ from the trained ones. Use the model's files of that time, or train again"
+        )
+    model = _with_adapter(load_model(manifest.base_model, dtype=dtype, device=device), folder)
+    return _recognizer(model, Renderer(tokenizer, manifest.prompt), batch_size, max_new_tokens)
+
+
+def untrained(
+    base_model: str,
+    spec: PromptSpec,
+    *,
+    batch_size: int = 32,
+    max_new_tokens: int | None = None,
+    report: Report | None = None,
+) -> Recognizer:
+    """A Recognizer on a base model as it is: what it can do before any training."""
+    from nertune.models import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(base_model, report=report)
+    return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens)
+
+
+def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:
+    from nertune.generate.local import LocalEngine
+    from nertune.models.attention import can_share_prefix
+
+    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
+    return Recognizer(renderer, engine, max_new_tokens)
+
+
+def _check_adapter(folder: Path) -> None:
+    """Weights come from safetensors alone: PEFT would fall back to a pickle, which can run code."""
+    if not (folder / "adapter_model.safetensors").is_file():
+        pickled = (folder / "adapter_model.bin").exists()
+        found = "only adapter_model.bin, which is not loaded because it can run code" if pickled else "no weights"
+        raise RunError(f"{folder}: needs adapter_model.safetensors, found {found}")
+    if not (folder / "adapter_config.json").is_file():
+        raise RunError(f"{folder}: adapter_config.json is missing; restore it or train again")
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        adapted: Any = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{folder}: the adapter does not fit its base model: {reason}") from error
+    return adapted.merge_and_unload()

@@ -1,0 +1,320 @@
+"""The command line: thin commands, imported lazily. Results go to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 3 done with some items failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nertune import __version__
+from nertune.errors import InputError, NertuneError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        if options.debug:
+            raise
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout went away, as `| head` does: nothing is wrong, and nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except NertuneError as error:
+        if options.debug:
+            raise
+        _say(str(error))
+        return error.exit_code
+    except Exception as error:
+        if options.debug:
+            raise
+        _say(f"{type(error).__name__}: {error}\nThis should not happen; --debug before the command shows where it did")
+        return 1
+
+
+def _say(message: str) -> None:
+    print(f"nertune: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nTry: {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nertune", description="Turn an instruction-tuned LLM into a named-entity recognizer.")
+    parser.add_argument("--version", action="version", version=f"nertune {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    quickstart = commands.add_parser(
+        "quickstart", help="the main job, end to end, on the built-in model and sample data"
+    )
+    quickstart.add_argument(
+        "--output", default="runs/quickstart", metavar="DIR", help="run directory (default: %(default)s)"
+    )
+    quickstart.add_argument(
+        "--documents", type=_positive, metavar="N", help="only the first N sample sentences: a fast look"
+    )
+    quickstart.add_argument(
+        "--epochs", type=float, default=2, metavar="E", help="passes over the data (default: %(default)s)"
+    )
+    quickstart.set_defaults(run=_quickstart)
+
+    data = commands.add_parser("data", help="annotated files").add_subparsers(
+        required=True, metavar="TASK", parser_class=_Parser
+    )
+    convert = data.add_parser("convert", help="from one format to another, round trip checked")
+    convert.add_argument("source", metavar="SRC")
+    convert.add_argument("target", metavar="DST")
+    convert.add_argument("--from", dest="source_format", metavar="F", help="format of SRC (default: detected)")
+    convert.add_argument(
+        "--to",
+        dest="target_format",
+        default="entities",
+        metavar="F",
+        help="entities, cluener or alpaca (default: %(default)s)",
+    )
+    convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
+    convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    convert.set_defaults(run=_convert)
+
+    preview = commands.add_parser("preview", help="the prompt, its tokens and the loss mask, in colour")
+    preview.add_argument("recipe", metavar="RECIPE")
+    preview.add_argument("overrides", nargs="*", metavar="key=value")
+    preview.add_argument("-n", type=_positive, default=1, metavar="N", help="how many samples (default: 1)")
+    preview.set_defaults(run=_preview)
+
+    train = commands.add_parser("train", help="fine-tune as a recipe says")
+    train.add_argument("recipe", metavar="RECIPE")
+    train.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings to change, such as training.epochs=3"
+    )
+    train.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint of the recipe's output folder"
+    )
+    train.set_defaults(run=_train)
+
+    extract = commands.add_parser("extract", help="entities of texts, as JSON lines")
+    extract.add_argument("model", metavar="MODEL", help="a run directory")
+    extract.add_argument(
+        "source", nargs="?", metavar="FILE|-", help="texts, one a line, or JSON lines with a key text; - for stdin"
+    )
+    extract.add_argument("--text", help="one text, instead of FILE")
+    extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
+    extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
+    _generation_options(extract)
+    extract.set_defaults(run=_extract)
+
+    evaluate = commands.add_parser("evaluate", help="precision, recall and F1 on an annotated file")
+    evaluate.add_argument("model", metavar="MODEL", help="a run directory")
+    evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file, format detected")
+    evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
+    _generation_options(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+    doctor = commands.add_parser("doctor", help="what this machine has, what is missing, what to type")
+    doctor.add_argument("--json", action="store_true", help="print one JSON value")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _generation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-size", type=_positive, default=32, metavar="N", help="texts decoded together (default: 32)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=_positive, metavar="N", help="limit of one answer (default: fitted to the text)"
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from nertune.quickstart import quickstart
+
+    quickstart(output=options.output, documents=options.documents, epochs=options.epochs)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from nertune.commands import convert
+
+    for line in convert(
+        options.source,
+        options.target,
+        source_format=options.source_format,
+        target_format=options.target_format,
+        template=options.template,
+        answer=options.answer,
+    ):
+        _say(line)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from nertune.models import load_tokenizer
+    from nertune.prompt import PromptSpec, Renderer
+    from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout, token_strip
+    from nertune.train.batches import shared_prefix_length
+    from nertune.train.fit import load_task_data
+    from nertune.train.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    task = load_task_data(recipe)
+    quiet_libraries()
+    with Meter("loading the tokenizer") as meter:
+        tokenizer = load_tokenizer(recipe.model, report=conversion_meter(meter))
+    renderer = Renderer(tokenizer, PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format()))
+    rows = [renderer.row(document) for document in task.train[: max(options.n, 2)]]
+    shared = shared_prefix_length(rows)
+    for number, row in enumerate(rows[: options.n], 1):
+        tokens = [str(tokenizer.decode([token])) for token in row.ids_T]
+        stdout.print(token_strip(tokens, row.loss_mask_T), soft_wrap=True)
+        cut = "" if len(row.ids_T) <= recipe.max_tokens else f" - longer than max_tokens={recipe.max_tokens}: left out"
+        stdout.print(
+            f"sample {number}: {len(row.ids_T)} tokens, {sum(row.loss_mask_T)} trained (green), the first {shared} "
+            f"shared by all prompts{cut}",
+            style="bold",
+        )
+        stdout.print(f"ids: {row.ids_T}", style="bright_black", soft_wrap=True)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from nertune.terminal import Meter, conversion_meter, quiet_libraries, stderr, stdout
+    from nertune.train.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    quiet_libraries()
+    from nertune.train.fit import train
+
+    with Meter("training") as meter:
+
+        def report(p: Any) -> None:
+            losses = [
+                f"{name} {value:.4f}" for name, value in (("loss", p.loss), ("eval", p.eval_loss)) if value is not None
+            ]
+            meter.update(
+                p.step,
+                total=p.steps,
+                what="training",
+                extra="  ".join([*losses, f"{p.samples_per_second:.2f} samples/s"]),
+            )
+
+        trained = train(
+            recipe,
+            resume=options.resume,
+            report=report,
+            note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
+            model_report=conversion_meter(meter),
+        )
+    best = "" if trained.best_eval_loss is None else f", best eval loss {trained.best_eval_loss:.4f}"
+    stderr.print(
+        f"{trained.steps} steps in {trained.seconds / 60:.1f} min, {trained.samples_per_second:.2f} samples/s, "
+        f"train loss {trained.train_loss:.4f}{best}"
+    )
+    stdout.print(str(trained.folder), soft_wrap=True)
+    stderr.print(
+        f"Next: nertune evaluate {trained.folder} --data FILE   or   nertune extract {trained.folder} --text '…'"
+    )
+    return 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from nertune.data import SourceText, read_texts
+
+    if (options.text is None) == (options.source is None):
+        raise InputError("give either FILE (- for stdin) or --text, one of them")
+    texts = [SourceText(None, options.text)] if options.text is not None else read_texts(options.source)
+    if options.text is not None and not options.text.strip():
+        raise InputError("--text is empty: there is nothing to extract from")
+    recognizer = _load(options)
+    from nertune.commands import extract_all
+
+    return extract_all(recognizer, texts, out=options.out, show=options.show)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from nertune import data
+    from nertune.run import RunManifest
+
+    manifest = RunManifest.read(Path(options.model)) if Path(options.model).is_dir() else None
+    labels = manifest.prompt.labels.names if manifest else None
+    corpus = data.read(options.data, limit=options.limit, labels=labels)
+    for line in corpus.notes:
+        _say(f"{options.data}: {line}")
+    recognizer = _load(options)
+    from nertune.commands import evaluate_on
+
+    evaluation = evaluate_on(recognizer, corpus.documents, out=options.out)
+    if options.json:
+        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
+        return 0
+    from nertune.evaluate.table import score_table
+    from nertune.terminal import stdout
+
+    stdout.print(score_table(evaluation, measure="text"))
+    stdout.print(score_table(evaluation, measure="span"))
+    stdout.print(
+        f"{evaluation.ungrounded} ungrounded mentions, {evaluation.invalid_answers} unreadable answers, "
+        f"{evaluation.truncated} cut off, {evaluation.sentences_per_second or 0:.2f} sentences/s"
+    )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from nertune.doctor import examine
+    from nertune.terminal import stdout
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([finding._asdict() for finding in findings], ensure_ascii=False, indent=2))
+        return 0
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "found", "to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(finding.what, finding.found, finding.todo)
+    stdout.print(table)
+    return 0
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from nertune.assemble import load
+    from nertune.run import RunManifest
+    from nertune.terminal import Meter, conversion_meter, quiet_libraries
+
+    if Path(options.model).is_dir():
+        RunManifest.read(Path(options.model))
+    quiet_libraries()
+    with Meter("loading the model") as meter:
+        return load(
+            options.model,
+            device=options.device,
+            batch_size=options.batch_size,
+            max_new_tokens=options.max_new_tokens,
+            report=conversion_meter(meter),
+        )

@@ -1,0 +1,145 @@
+"""What the larger commands do, between the command line and the rooms: extraction and evaluation of whole files."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from nertune import data
+from nertune.errors import InputError
+from nertune.evaluate import Evaluation, evaluate
+from nertune.extract import Recognizer
+from nertune.prompt import PromptSpec, answer_format, load_template
+from nertune.run import write_atomically
+from nertune.schema import Document, Prediction
+from nertune.terminal import Meter, highlight, stdout
+
+__all__ = ["convert", "evaluate_on", "extract_all"]
+
+_CHUNK = 256
+
+
+def extract_all(
+    recognizer: Recognizer, texts: Iterable[data.SourceText], *, out: str | None, show: bool, total: int | None = None
+) -> int:
+    """Extract from every text and write JSON lines, or coloured text, as results come. Returns the exit code.
+
+    Texts that cannot be used are named on stderr and make the exit code 3; the others are done.
+    """
+    failed = written = 0
+    waiting = iter(texts)
+    labels = recognizer.renderer.spec.labels.names
+    with _target(out) as target, Meter("extracting", total) as meter:
+        while batch := list(islice(waiting, _CHUNK)):
+            start = written + failed
+            predictions, problems = _extract_batch(recognizer, batch, meter, start)
+            for problem in problems:
+                print(f"nertune: {problem}", file=sys.stderr)
+            failed += len(problems)
+            written += len(predictions)
+            for prediction in predictions:
+                if show:
+                    stdout.print(highlight(prediction.text, prediction.entities, labels), soft_wrap=True)
+                else:
+                    print(json.dumps(prediction.to_json(), ensure_ascii=False), file=target, flush=True)
+    return 3 if failed else 0
+
+
+def _extract_batch(
+    recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int
+) -> tuple[list[Prediction], list[str]]:
+    """Predictions with their ids, and what went wrong with the rest of the batch."""
+
+    def extract(sources: Sequence[data.SourceText]) -> list[Prediction]:
+        found = recognizer.extract_many(
+            [source.text for source in sources], done=lambda ended: meter.update(start + ended)
+        )
+        return [replace(prediction, id=source.id) for prediction, source in zip(found, sources, strict=True)]
+
+    try:
+        return extract(batch), []
+    except InputError:
+        # One text that cannot be used must not take the others with it: find it.
+        predictions, problems = [], []
+        for number, source in enumerate(batch, start + 1):
+            try:
+                predictions += extract([source])
+            except InputError as error:
+                problems.append(f"text {number}{f' (id {source.id})' if source.id else ''} left out: {error}")
+        return predictions, problems
+
+
+@contextmanager
+def _target(out: str | None) -> Iterator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    path = Path(out)
+    if not path.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {path.parent.absolute()} does not exist")
+    with path.open("w", encoding="utf-8") as file:
+        yield file
+
+
+def evaluate_on(recognizer: Recognizer, documents: Sequence[Document], *, out: str | None) -> Evaluation:
+    """Predict every document and score the predictions; with `out`, write both into that folder."""
+    started = time.monotonic()
+    with Meter("predicting", len(documents)) as meter:
+        predictions = recognizer.extract_many([document.text for document in documents], done=meter.update)
+    evaluation = evaluate(documents, predictions, seconds=time.monotonic() - started)
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2)
+        write_atomically(folder / "evaluation.json", report + "\n")
+        lines = [
+            json.dumps(replace(prediction, id=document.id).to_json(), ensure_ascii=False) + "\n"
+            for document, prediction in zip(documents, predictions, strict=True)
+        ]
+        write_atomically(folder / "predictions.jsonl", "".join(lines))
+    return evaluation
+
+
+def convert(
+    source: str, target: str, *, source_format: str | None, target_format: str, template: str, answer: str
+) -> list[str]:
+    """Convert an annotated file, read the result back, and return what is to be said about both."""
+    if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
+        raise InputError(f"{target}: source and target are the same file")
+    corpus = data.read(source, format=source_format)
+    said = [f"{source}: {corpus.format}, {len(corpus.documents)} documents", *corpus.notes]
+    if target_format == "alpaca":
+        data.write_alpaca(_alpaca_rows(corpus, template, answer), Path(target))
+        said.append(f"{Path(target).parent / 'dataset_info.json'}: entry {Path(target).stem!r}")
+    else:
+        data.write(corpus.documents, target, format=target_format)
+    again = data.read(target, format=target_format).documents
+    lost = [
+        number
+        for number, (before, after) in enumerate(zip(corpus.documents, again, strict=True), 1)
+        if before.text != after.text or set(before.entities) != set(after.entities)
+    ]
+    if lost:
+        first = ", ".join(map(str, lost[:5]))
+        said.append(
+            f"{len(lost)} documents do not come back alike: {target_format} cannot hold their entities ({first}, …)"
+        )
+    said.append(f"{target}: {len(again)} documents written as {target_format}")
+    return said
+
+
+def _alpaca_rows(corpus: data.Corpus, template: str, answer: str) -> list[data.AlpacaRow]:
+    spec = PromptSpec(load_template(template), corpus.labels, answer_format(answer))
+    filled = spec.filled()
+    before, after = filled.around_text()
+    return [
+        data.AlpacaRow(filled.system or "", before + document.text + after, spec.answer.write(document))
+        for document in corpus.documents
+    ]

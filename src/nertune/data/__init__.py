@@ -1,0 +1,24 @@
+"""Annotated files in and out: the beginning of the road, where every file becomes `Document`s.
+
+Readers know the formats and the ways in which files count offsets; past this room there are only half-open spans.
+"""
+
+from nertune.data.alpaca import AlpacaRow, write_alpaca
+from nertune.data.corpus import Corpus, detect, read, write
+from nertune.data.formats import FORMATS
+from nertune.data.split import Split, split
+from nertune.data.texts import SourceText, read_texts
+
+__all__ = [
+    "FORMATS",
+    "AlpacaRow",
+    "Corpus",
+    "SourceText",
+    "Split",
+    "detect",
+    "read",
+    "read_texts",
+    "split",
+    "write",
+    "write_alpaca",
+]

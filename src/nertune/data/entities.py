@@ -1,0 +1,120 @@
+"""The `entities` format: {"text", "entities": [{"start", "end", "label", "text"}]}, JSON array or JSONL.
+
+Our own form (written as JSONL, half-open) and a family of others: doccano's exports, CMeEE's array, the sets that name
+their keys entity_text and entity_label. What extraction writes is read back too; its further keys are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from nertune.data.atomic import write_jsonl
+from nertune.data.records import Record, describe
+from nertune.data.spans import HALF_OPEN, Placed, RawDocument, RawMention, place, records_to_read
+from nertune.schema import Document
+
+__all__ = ["Entities"]
+
+_OFFSETS = (("start", "end"), ("start_idx", "end_idx"), ("start_offset", "end_offset"))
+_LABELS = ("label", "type", "entity_label", "entity_type")
+_SURFACES = ("text", "entity", "entity_text")
+
+
+class Entities:
+    """Reads the whole family, whichever way its spans count; writes the canonical member."""
+
+    name = "entities"
+
+    def sniff(self, head: Sequence[Record]) -> bool:
+        """Whether every record holds a text and a list of entity objects."""
+        return all(isinstance(r.value.get("text"), str) and _is_list_of_objects(r.value.get("entities")) for r in head)
+
+    def read(self, records: Iterable[Record], *, limit: int | None, labels: Sequence[str] | None) -> Placed:
+        """Documents with half-open spans.
+
+        A mention that carries several names (`entity_names`) takes the first of them that is among `labels`, and its
+        own label where none is. Raises DataError on a record of another shape.
+        """
+        wanted = frozenset(labels or ())
+        raw: list[RawDocument] = []
+        unnamed = 0
+        for number, record in enumerate(islice(records, records_to_read(limit)), 1):
+            mentions = tuple(
+                _mention(record, position, entity, wanted) for position, entity in enumerate(_entities(record), 1)
+            )
+            raw.append(RawDocument(record.string("text"), mentions, record.id()))
+            if limit is None or number <= limit:
+                unnamed += sum(mention.label not in wanted for mention in mentions)
+        placed = place(raw, limit=limit, preferred=HALF_OPEN)
+        if wanted and unnamed:
+            note = f"mentions with none of the wanted labels, kept under their own: {unnamed:,}"
+            placed = placed._replace(notes=(*placed.notes, note))
+        return placed
+
+    def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
+        """One {"id", "text", "entities"} a line, atomically; `score` only where there is one."""
+        write_jsonl((_row(document) for document in documents), path)
+
+
+def _is_list_of_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _entities(record: Record) -> list[object]:
+    if "entities" not in record.value:
+        keys = ", ".join(map(repr, record.value)) or "(none)"
+        raise record.error(f"the record has no 'entities'; its keys are {keys}")
+    entities = record.value["entities"]
+    if not isinstance(entities, list):
+        raise record.error(f"'entities' must be a list, found {describe(entities)}")
+    return entities
+
+
+def _mention(record: Record, position: int, entity: object, wanted: frozenset[str]) -> RawMention:
+    if not isinstance(entity, dict):
+        raise record.error(f"entity {position} must be an object, found {describe(entity)}")
+    offsets = next((pair for pair in _OFFSETS if pair[0] in entity and pair[1] in entity), None)
+    if offsets is None:
+        accepted = ", ".join("/".join(pair) for pair in _OFFSETS)
+        raise record.error(f"entity {position} has no offsets ({accepted}): {describe(entity)}")
+    for key in offsets:
+        if type(entity[key]) is not int:
+            raise record.error(f"entity {position}: {key!r} must be a whole number, found {describe(entity[key])}")
+    surface = next((entity[key] for key in _SURFACES if entity.get(key) is not None), None)
+    if surface is not None and not isinstance(surface, str):
+        raise record.error(f"entity {position}: its surface must be a string, found {describe(surface)}")
+    label = _label(record, position, entity, wanted)
+    return RawMention(label, entity[offsets[0]], entity[offsets[1]], surface, _score(record, position, entity))
+
+
+def _label(record: Record, position: int, entity: dict[str, object], wanted: frozenset[str]) -> str:
+    names = entity.get("entity_names")
+    if wanted and isinstance(names, list):
+        for name in names:
+            if isinstance(name, str) and name in wanted:
+                return record.label(name)
+    key = next((key for key in _LABELS if key in entity), None)
+    if key is None:
+        raise record.error(f"entity {position} has no label ({', '.join(_LABELS)}): {describe(entity)}")
+    return record.label(entity[key])
+
+
+def _score(record: Record, position: int, entity: dict[str, object]) -> float | None:
+    score = entity.get("score")
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise record.error(f"entity {position}: 'score' must be a probability from 0 to 1, found {describe(score)}")
+    return float(score)
+
+
+def _row(document: Document) -> dict[str, object]:
+    entities = [
+        {"start": e.start, "end": e.end, "label": e.label, "text": e.text}
+        | ({} if e.score is None else {"score": e.score})
+        for e in document.entities
+    ]
+    row: dict[str, object] = {} if document.id is None else {"id": document.id}
+    return row | {"text": document.text, "entities": entities}

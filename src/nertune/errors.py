@@ -1,0 +1,102 @@
+"""Every error that nertune raises on purpose.
+
+    NertuneError
+    ├── InputError            (ValueError)         what the caller gave cannot be used
+    │   ├── DataError                              a record of a data file: file, line, what was found
+    │   ├── RecipeError                            one or more keys of a recipe, all listed together
+    │   ├── MissingFileError  (FileNotFoundError)  a path that is not there
+    │   ├── UnknownModelError (LookupError)        no base model or run of that name
+    │   ├── RunError                               a run directory that is damaged or was made for something else
+    │   ├── SampleTooLongError                     samples that do not fit into the cut-off
+    │   └── MissingExtraError (ImportError)        an optional dependency; the message holds the pip line
+    ├── DiskSpaceError        (OSError)            not enough room for what was about to be written
+    └── TrainingError         (RuntimeError)       training cannot go on (a loss that is not finite, say)
+
+The command line prints the message alone and leaves with `exit_code`; a traceback only with `--debug`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "DataError",
+    "DiskSpaceError",
+    "InputError",
+    "MissingExtraError",
+    "MissingFileError",
+    "NertuneError",
+    "RecipeError",
+    "RunError",
+    "SampleTooLongError",
+    "TrainingError",
+    "UnknownModelError",
+]
+
+
+class NertuneError(Exception):
+    """The root: catch this to catch every deliberate error of the package."""
+
+    exit_code = 1
+
+
+class InputError(NertuneError, ValueError):
+    """Something the caller gave is wrong; the message says where, what was found, and what to do."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """A data file that cannot be read as annotated text.
+
+    `path` and `line` (1-based; None where the format has no lines) say where; the message repeats both.
+    """
+
+    def __init__(self, message: str, *, path: Path | str, line: int | None = None) -> None:
+        self.path = Path(path)
+        self.line = line
+        where = f"{path}:{line}" if line is not None else str(path)
+        super().__init__(f"{where}: {message}")
+
+
+class RecipeError(InputError):
+    """A recipe with wrong keys or values. `problems` holds one line each; the message lists them all."""
+
+    def __init__(self, problems: list[str], *, source: str) -> None:
+        self.problems = problems
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n{listed}")
+
+
+class MissingFileError(InputError, FileNotFoundError):
+    """A file or directory that is not there."""
+
+
+class UnknownModelError(InputError, LookupError):
+    """A model name that is neither built in, nor a directory, nor found on a hub."""
+
+
+class RunError(InputError):
+    """A run directory that is damaged, unsafe to load, or made for another base model."""
+
+
+class SampleTooLongError(InputError):
+    """Samples that do not fit into the recipe's cut-off, refused because the recipe says so."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """An optional dependency is absent. `extra` is the name to install."""
+
+    def __init__(self, purpose: str, *, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"{purpose} needs an optional package. Type: pip install 'nertune[{extra}]'")
+
+
+class DiskSpaceError(NertuneError, OSError):
+    """Not enough room on the disk; raised before anything is half-written."""
+
+    exit_code = 2
+
+
+class TrainingError(NertuneError, RuntimeError):
+    """Training stopped because going on would do harm."""

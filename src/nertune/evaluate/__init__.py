@@ -1,0 +1,18 @@
+"""Scores for any tool's predictions, by two measures that are never mixed up.
+
+Stands at the end of the road: it takes gold `Document`s and `Prediction`s, wherever these come from, and knows nothing
+of models, prompts or training.
+
+    measures.py    what is compared (`text`, `span`), and how it is counted per document
+    bootstrap.py   the interval of the micro F1
+    evaluation.py  the result and its JSON form
+    scoring.py     `evaluate`: from documents to the result
+    table.py       the result as tables, for a terminal or Markdown
+"""
+
+from __future__ import annotations
+
+from nertune.evaluate.evaluation import Evaluation, Scores
+from nertune.evaluate.scoring import evaluate
+
+__all__ = ["Evaluation", "Scores", "evaluate"]

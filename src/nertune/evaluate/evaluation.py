@@ -1,0 +1,184 @@
+"""The result of scoring, and its JSON form.
+
+Made by `scoring.evaluate`, read by tables, by `compare` and by whatever keeps results on disk. Reading checks every
+value it uses and names the key that is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nertune.errors import InputError
+
+__all__ = ["Evaluation", "LabelScore", "MicroScore", "Score", "Scores"]
+
+_Object: TypeAlias = Mapping[str, object]
+
+# The largest finite float: no limit, but infinity is refused.
+_UNBOUNDED = sys.float_info.max
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Precision, recall and F1, each in [0, 1]; 0/0 is 0."""
+
+    precision: float
+    recall: float
+    f1: float
+
+    def to_json(self) -> dict[str, object]:
+        """The object with the keys precision, recall, f1."""
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroScore(Score):
+    """The score over all entities; `ci95` is the (low, high) of its F1, None without documents."""
+
+    ci95: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScore(Score):
+    """The score of one label; `support` counts its distinct gold entities."""
+
+    support: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """All scores by one measure.
+
+    `micro` pools all entities. `macro` is the plain mean over `labels`, value by value: its F1 is the mean of the
+    labels' F1, not the F1 of the mean precision and recall (the two differ: Opitz & Burst 2019, Macro F1 and Macro
+    F1). `labels` holds each label that occurs in gold or in a prediction, so an invented label lowers the macro.
+    """
+
+    micro: MicroScore
+    macro: Score
+    labels: Mapping[str, LabelScore]
+
+    @property
+    def support(self) -> int:
+        """Distinct gold entities over all labels."""
+        return sum(score.support for score in self.labels.values())
+
+    def to_json(self) -> dict[str, object]:
+        """The object with the keys micro, macro, labels."""
+        ci95 = None if self.micro.ci95 is None else list(self.micro.ci95)
+        return {
+            "micro": self.micro.to_json() | {"ci95": ci95},
+            "macro": self.macro.to_json(),
+            "labels": {name: score.to_json() | {"support": score.support} for name, score in self.labels.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What scoring found.
+
+    `metrics` holds the `Scores` by measure. `ungrounded` counts mentions that were named and stand nowhere,
+    repetitions included; `invalid_answers` counts answers of which nothing could be read, `truncated` those cut off
+    by the length limit. `sentences_per_second` is documents by seconds, None where no time was measured.
+    """
+
+    documents: int
+    metrics: Mapping[str, Scores]
+    ungrounded: int
+    invalid_answers: int
+    truncated: int
+    sentences_per_second: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """The evaluation JSON, ready for `json.dumps`; nothing is rounded."""
+        return {
+            "documents": self.documents,
+            "metrics": {measure: scores.to_json() for measure, scores in self.metrics.items()},
+            "ungrounded": self.ungrounded,
+            "invalid_answers": self.invalid_answers,
+            "truncated": self.truncated,
+            "sentences_per_second": self.sentences_per_second,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Evaluation:
+        """The evaluation that `to_json` wrote, as `json.loads` gives it. Unknown keys are passed over.
+
+        Raises InputError, naming the key, what was found and what belongs there.
+        """
+        top = _object(value, "evaluation")
+        measures = _object(_get(top, "metrics", ""), "metrics")
+        speed = _get(top, "sentences_per_second", "")
+        return cls(
+            documents=_count(top, "documents", ""),
+            metrics={name: _scores(scores, f"metrics.{name}") for name, scores in measures.items()},
+            ungrounded=_count(top, "ungrounded", ""),
+            invalid_answers=_count(top, "invalid_answers", ""),
+            truncated=_count(top, "truncated", ""),
+            sentences_per_second=None if speed is None else _real(speed, "sentences_per_second", most=_UNBOUNDED),
+        )
+
+
+def _scores(value: object, where: str) -> Scores:
+    scores = _object(value, where)
+    micro = _object(_get(scores, "micro", where), f"{where}.micro")
+    labels = _object(_get(scores, "labels", where), f"{where}.labels")
+    read = {name: _object(score, f"{where}.labels.{name}") for name, score in labels.items()}
+    return Scores(
+        micro=MicroScore(**_ratios(micro, f"{where}.micro"), ci95=_interval(micro, f"{where}.micro")),
+        macro=Score(**_ratios(_object(_get(scores, "macro", where), f"{where}.macro"), f"{where}.macro")),
+        labels={
+            name: LabelScore(
+                **_ratios(score, f"{where}.labels.{name}"), support=_count(score, "support", f"{where}.labels.{name}")
+            )
+            for name, score in read.items()
+        },
+    )
+
+
+def _ratios(score: _Object, where: str) -> dict[str, float]:
+    return {key: _real(_get(score, key, where), f"{where}.{key}", most=1) for key in ("precision", "recall", "f1")}
+
+
+def _interval(micro: _Object, where: str) -> tuple[float, float] | None:
+    found = _get(micro, "ci95", where)
+    if found is None:
+        return None
+    if not isinstance(found, list) or len(found) != 2:
+        raise _wrong(f"{where}.ci95", found, "[low, high] or null")
+    return _real(found[0], f"{where}.ci95[0]", most=1), _real(found[1], f"{where}.ci95[1]", most=1)
+
+
+def _object(value: object, where: str) -> _Object:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, "an object")
+    return value
+
+
+def _get(value: _Object, key: str, where: str) -> object:
+    if key not in value:
+        raise InputError(f"not an evaluation: the key {f'{where}.{key}' if where else key} is missing")
+    return value[key]
+
+
+def _count(value: _Object, key: str, where: str) -> int:
+    found = _get(value, key, where)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise _wrong(f"{where}.{key}" if where else key, found, "a whole number from 0")
+    return found
+
+
+def _real(found: object, where: str, *, most: float) -> float:
+    # NaN fails the comparison, as it should.
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found <= most:
+        raise _wrong(where, found, f"a number from 0 to {most}" if most < _UNBOUNDED else "a number from 0")
+    return float(found)
+
+
+def _wrong(where: str, found: object, wanted: str) -> InputError:
+    shown = repr(found)
+    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
+    return InputError(f"not an evaluation: {where} is {shown}; it must be {wanted}")

@@ -1,0 +1,94 @@
+"""What is compared: the two measures, and the hits they count in one document.
+
+First step of scoring: gold and prediction of one document become two sets of keys; hits are their intersection.
+
+Both measures are sets, so whatever is annotated or predicted twice counts once. Both are exact: no case folding, no
+Unicode normalisation, no credit for overlap.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from nertune.errors import InputError
+from nertune.schema import Document, Prediction
+
+__all__ = ["MEASURES", "Key", "Measure", "Tally", "describe", "gold_keys", "known_measure", "predicted_keys"]
+
+Measure = Literal["text", "span"]
+
+# The label, then what is compared: a text, or (start, end). An ungrounded text never equals a place.
+Key: TypeAlias = tuple[str, str | tuple[int, int]]
+
+MEASURES: Mapping[Measure, str] = {
+    "text": "sets of (label, text) per document, the measure of published LLM-NER tables",
+    "span": "sets of (label, start, end) per document, the measure of sequence-labelling papers",
+}
+
+
+def describe(measure: str) -> str:
+    """One phrase that says what the measure compares, for the heads of tables."""
+    for name, phrase in MEASURES.items():
+        if name == measure:
+            return phrase
+    return measure
+
+
+def known_measure(name: str, known: Mapping[str, object]) -> None:
+    """Raises InputError, listing the known names, when `name` is not among them."""
+    if name not in known:
+        raise InputError(f"measure {name!r} is not there; use one of: {', '.join(known)}")
+
+
+def gold_keys(document: Document, *, measure: Measure) -> frozenset[Key]:
+    """What a perfect prediction of this document would hold. Gold duplicates collapse.
+
+    Under `text`, two mentions of one name under one label are one key; under `span` they are two.
+    """
+    if measure == "text":
+        return frozenset((e.label, e.text) for e in document.entities)
+    return frozenset((e.label, (e.start, e.end)) for e in document.entities)
+
+
+def predicted_keys(prediction: Prediction, *, measure: Measure) -> frozenset[Key]:
+    """What the model claimed of this document, the ungrounded included.
+
+    `text`: entities and ungrounded mentions alike. Published tables compare the model's answer, as parsed, with the
+    gold pairs and never look whether a name stands in the source text, so an invented name is a false positive
+    there. Leaving it out here would report a precision that those tables cannot have.
+
+    `span`: each entity by its place. Each distinct (label, text) among the ungrounded is one more prediction, which
+    no gold entity can match: dropping it would reward a model for inventing. The exception is a (label, text) that
+    the same prediction also holds grounded: naming one thing more often than the text does is a repetition, and
+    repetitions collapse here as everywhere.
+    """
+    named: frozenset[Key] = frozenset((e.label, e.text) for e in prediction.entities)
+    ungrounded: frozenset[Key] = frozenset((m.label, m.text) for m in prediction.ungrounded)
+    if measure == "text":
+        return named | ungrounded
+    return frozenset((e.label, (e.start, e.end)) for e in prediction.entities) | (ungrounded - named)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Running counts by label, and per document, in order, the row (hits, predicted, gold) over all labels."""
+
+    hits: Counter[str] = field(default_factory=Counter)
+    predicted: Counter[str] = field(default_factory=Counter)
+    gold: Counter[str] = field(default_factory=Counter)
+    rows: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def add(self, predicted: frozenset[Key], gold: frozenset[Key]) -> None:
+        """Counts one document; one without any key counts as a row of zeros."""
+        hits = predicted & gold
+        self.hits.update(label for label, _ in hits)
+        self.predicted.update(label for label, _ in predicted)
+        self.gold.update(label for label, _ in gold)
+        self.rows.append((len(hits), len(predicted), len(gold)))
+
+    def labels(self) -> list[str]:
+        """Every label that occurs in gold or in a prediction, in code point order."""
+        return sorted(self.gold.keys() | self.predicted.keys())

@@ -1,0 +1,6 @@
+"""The extraction room: grounding, and the Recognizer that turns texts into predictions."""
+
+from nertune.extract.ground import Grounded, ground
+from nertune.extract.recognizer import Recognizer
+
+__all__ = ["Grounded", "Recognizer", "ground"]

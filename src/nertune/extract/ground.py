@@ -1,0 +1,112 @@
+"""Grounding: from what an answer says to entities at known places of the text.
+
+Formats that list mentions are placed by order: the n-th mention of a surface goes to its n-th occurrence. Formats that
+copy the text are placed where they stand, after aligning the copy with the text where the model altered it. What the
+text does not hold stays visible as ungrounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from nertune.prompt import ParsedAnswer, Placed
+from nertune.schema import Entity, LabelSet, Mention
+
+__all__ = ["Grounded", "ground"]
+
+
+class Grounded(NamedTuple):
+    """Entities in reading order without duplicates, and the mentions that have no place."""
+
+    entities: tuple[Entity, ...]
+    ungrounded: tuple[Mention, ...]
+
+
+def ground(text: str, answer: ParsedAnswer, labels: LabelSet | None = None) -> Grounded:
+    """Place an answer's mentions in the text. Mentions with a label outside `labels` are ungrounded."""
+    if answer.copy is not None:
+        entities, ungrounded = _ground_copy(text, answer.copy, answer.placed)
+    else:
+        entities, ungrounded = _ground_mentions(text, answer.mentions)
+    if labels is not None:
+        ungrounded += [Mention(e.label, e.text) for e in entities if e.label not in labels]
+        entities = [entity for entity in entities if entity.label in labels]
+    return Grounded(tuple(dict.fromkeys(entities)), tuple(ungrounded))
+
+
+def _ground_mentions(text: str, mentions: Sequence[Mention]) -> tuple[list[Entity], list[Mention]]:
+    """The n-th mention of a surface to its n-th occurrence.
+
+    When a surface is named more often than it occurs, a label not yet given to it goes to its first occurrence (one
+    place may have two labels); a mere repetition has no place left and is ungrounded.
+    """
+    places: dict[str, list[int]] = {}
+    used: dict[str, int] = {}
+    entities: list[Entity] = []
+    ungrounded: list[Mention] = []
+    for mention in mentions:
+        if mention.text not in places:
+            places[mention.text] = _occurrences(text, mention.text)
+        starts, nth = places[mention.text], used.get(mention.text, 0)
+        known_label = any(e.label == mention.label and e.text == mention.text for e in entities)
+        if nth < len(starts):
+            start = starts[nth]
+            used[mention.text] = nth + 1
+        elif starts and not known_label:
+            start = starts[0]
+        else:
+            ungrounded.append(mention)
+            continue
+        entities.append(Entity(mention.label, start, start + len(mention.text), mention.text))
+    return entities, ungrounded
+
+
+def _occurrences(text: str, surface: str) -> list[int]:
+    """Where a surface starts, left to right, without overlaps."""
+    starts = []
+    start = text.find(surface) if surface else -1
+    while start >= 0:
+        starts.append(start)
+        start = text.find(surface, start + len(surface))
+    return starts
+
+
+def _ground_copy(text: str, copy: str, placed: Sequence[Placed]) -> tuple[list[Entity], list[Mention]]:
+    """Places in a copy to places in the text."""
+    if copy == text:
+        return [Entity(p.label, p.start, p.end, text[p.start : p.end]) for p in placed], []
+    # A template may strip the text's edges, so a copy of the stripped text is as good as a verbatim one.
+    if copy.strip() and copy.strip() == text.strip():
+        shift = text.index(copy.strip()) - copy.index(copy.strip())
+        moved = [Placed(p.label, p.start + shift, p.end + shift) for p in placed]
+        if all(p.start >= 0 and p.end <= len(text) for p in moved):
+            return _ground_copy(text, text, moved)
+    expected = _aligned(copy, text)
+    entities: list[Entity] = []
+    ungrounded: list[Mention] = []
+    for p in placed:
+        surface = copy[p.start : p.end]
+        taken = {e.start for e in entities if e.label == p.label and e.text == surface}
+        free = [start for start in _occurrences(text, surface) if start not in taken]
+        if free:
+            start = min(free, key=lambda start: (abs(start - expected[p.start]), start))
+            entities.append(Entity(p.label, start, start + len(surface), surface))
+        else:
+            ungrounded.append(Mention(p.label, surface))
+    return entities, ungrounded
+
+
+def _aligned(copy: str, text: str) -> list[int]:
+    """For each place of the copy, the place of the text it most likely stands for (Ratcliff/Obershelp matching blocks)."""
+    expected = list(range(len(copy) + 1))
+    shift = position = 0
+    for block in SequenceMatcher(None, copy, text, autojunk=False).get_matching_blocks():
+        for place in range(position, block.a):
+            expected[place] = place + shift
+        shift = block.b - block.a
+        for place in range(block.a, block.a + block.size):
+            expected[place] = place + shift
+        position = block.a + block.size
+    return expected

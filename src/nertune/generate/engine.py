@@ -1,0 +1,56 @@
+"""What the rest of nertune asks of anything that generates: prompts as token ids in, answers as token ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nertune.schema import StopReason
+
+__all__ = ["Completion", "Engine", "Request", "ScriptedEngine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt. `prompt_ids`: token ids; generation ends at a token of `stop_ids` or after `max_new_tokens`.
+
+    `shared_prefix`: how many leading tokens all prompts of the same task have in common, where that is known; an engine
+    may compute them once.
+    """
+
+    prompt_ids: tuple[int, ...]
+    stop_ids: frozenset[int]
+    max_new_tokens: int
+    shared_prefix: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one request: new token ids without the stop token, and why it ended."""
+
+    ids: tuple[int, ...]
+    stop: StopReason
+
+
+class Engine(Protocol):
+    """Generates greedily: the same request gives the same completion, whatever it is batched with."""
+
+    def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
+        """Completions in the order of the requests. `done(n)` is told how many have ended so far."""
+        ...
+
+
+class ScriptedEngine:
+    """An engine that gives prepared answers in order: for tests of everything that stands on an engine."""
+
+    def __init__(self, answers: Iterable[Completion]) -> None:
+        self._answers = iter(answers)
+        self.requests: list[Request] = []
+
+    def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
+        self.requests += requests
+        completions = [next(self._answers) for _ in requests]
+        if done:
+            done(len(completions))
+        return completions

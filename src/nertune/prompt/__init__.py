@@ -1,0 +1,24 @@
+"""The prompt room: templates, answer formats, and the one renderer that training and inference share."""
+
+from nertune.prompt.answers import ANSWER_FORMATS, AnswerFormat, ParsedAnswer, Placed, answer_format
+from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
+from nertune.prompt.render import PromptSpec, Renderer, Row
+from nertune.prompt.template import PromptTemplate, builtin_templates, load_template
+from nertune.prompt.tokenizer import Tokenizer
+
+__all__ = [
+    "ANSWER_FORMATS",
+    "DEFAULT_TEMPLATE",
+    "AnswerFormat",
+    "ParsedAnswer",
+    "Placed",
+    "PromptSpec",
+    "PromptTemplate",
+    "Renderer",
+    "Row",
+    "Tokenizer",
+    "answer_format",
+    "builtin_templates",
+    "load_template",
+    "template_hash",
+]

@@ -1,0 +1,130 @@
+"""A model's own chat template, taken apart once into the fixed pieces around system, user and answer.
+
+The template is rendered with marks in place of the contents and split at the marks. So contents can never act on the
+template, the pieces are the same for every text, and the piece before the user's text is what all prompts share.
+Models without a template use `DEFAULT_TEMPLATE`; models whose template refuses a system turn get the system text at
+the head of the user's turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from nertune.errors import InputError
+from nertune.prompt.tokenizer import Tokenizer
+
+__all__ = ["DEFAULT_TEMPLATE", "ChatPieces", "chat_template_source", "take_apart", "template_hash"]
+
+DEFAULT_TEMPLATE = """\
+{{- bos_token or '' -}}
+{%- for message in messages -%}
+{{- '### ' + message.role | capitalize + ':\\n' + message.content -}}
+{%- if message.role == 'assistant' -%}{{- eos_token or '' -}}{%- else -%}{{- '\\n\\n' -}}{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '### Assistant:\\n' -}}{%- endif -%}
+"""
+
+# Marks that no template looks for and no trimming touches.
+_SYSTEM, _USER, _ANSWER = "\ue000nertune-system\ue001", "\ue000nertune-user\ue001", "\ue000nertune-answer\ue001"
+# Reasoning models open a reasoning part unless told not to; templates that know no such switch ignore it.
+_SWITCHES = {"enable_thinking": False}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPieces:
+    """The template's text around the contents, for one system turn (or none) and one user turn.
+
+    A prompt is `before_system + system + before_user + user + before_answer`; a trained row goes on with the answer and
+    `turn_end`. With `system_in_user` the system text is the head of the user's content. `trims` says that the
+    template strips white space from contents.
+    """
+
+    before_system: str
+    before_user: str
+    before_answer: str
+    turn_end: str
+    has_system: bool
+    system_in_user: bool
+    trims: bool
+
+    def contents(self, system: str | None, user: str) -> tuple[str, str]:
+        """System and user content as they enter the prompt."""
+        if system is None or self.system_in_user:
+            user = user if system is None else f"{system}\n\n{user}"
+            system = ""
+        return (system.strip(), user.strip()) if self.trims else (system, user)
+
+
+def chat_template_source(tokenizer: Tokenizer) -> str:
+    """The Jinja source in use: the tokenizer's own (its "default" where it has several), or `DEFAULT_TEMPLATE`."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default") or next(iter(template.values()))
+    return template or DEFAULT_TEMPLATE
+
+
+def template_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of the template's source, hexadecimal: two runs with the same hash see the same turns."""
+    return hashlib.sha256(chat_template_source(tokenizer).encode()).hexdigest()
+
+
+def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
+    """Render the model's template around marks and cut it there.
+
+    Raises InputError when the template drops or reorders contents, so that no prompt could be built from it.
+    """
+    in_user = False
+    try:
+        prompt = _render(tokenizer, system=_SYSTEM if with_system else None, user=_USER)
+    except Exception as refused:  # Jinja templates raise what they like, "System role not supported" among it.
+        if not with_system:
+            raise InputError(f"the model's chat template cannot render a single user turn: {refused}") from refused
+        prompt, in_user = _render(tokenizer, system=None, user=_USER), True
+    marked = with_system and not in_user
+    if prompt.count(_USER) != 1 or (marked and prompt.count(_SYSTEM) != 1):
+        raise InputError("the model's chat template does not keep system and user text as they are; name another model")
+    before_user, before_answer = prompt.split(_USER)
+    before_system = ""
+    if marked:
+        if _SYSTEM not in before_user:
+            raise InputError("the model's chat template puts the system text after the user's; name another model")
+        before_system, before_user = before_user.split(_SYSTEM)
+    padded = _render(tokenizer, system=f" {_SYSTEM} " if marked else None, user=f" {_USER} ")
+    return ChatPieces(
+        before_system=before_system,
+        before_user=before_user,
+        before_answer=before_answer,
+        turn_end=_turn_end(tokenizer),
+        has_system=marked,
+        system_in_user=in_user,
+        trims=f" {_USER} " not in padded,
+    )
+
+
+def _turn_end(tokenizer: Tokenizer) -> str:
+    """What the template writes after an answer: the end of the turn, white space around it dropped."""
+    turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ANSWER}]
+    rendered = _apply(tokenizer, turns, generation_prompt=False)
+    _, mark, end = rendered.partition(_ANSWER)
+    if not mark:
+        raise InputError("the model's chat template does not keep the assistant's text; name another model")
+    return end.strip()
+
+
+def _render(tokenizer: Tokenizer, *, system: str | None, user: str) -> str:
+    turns = [{"role": "user", "content": user}]
+    if system is not None:
+        turns.insert(0, {"role": "system", "content": system})
+    return _apply(tokenizer, turns, generation_prompt=True)
+
+
+def _apply(tokenizer: Tokenizer, turns: list[dict[str, str]], *, generation_prompt: bool) -> str:
+    rendered = tokenizer.apply_chat_template(
+        turns,
+        chat_template=chat_template_source(tokenizer),
+        tokenize=False,
+        add_generation_prompt=generation_prompt,
+        **_SWITCHES,
+    )
+    return str(rendered)

@@ -1,0 +1,152 @@
+"""The one place where prompts and answers become token ids: training and inference both come through here.
+
+`Renderer.prompt_ids` is what generation sends; `Renderer.row` is the same ids followed by the answer and the end of the
+turn, so the untrained part of a row and the prompt at inference are equal by construction.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from nertune.errors import InputError
+from nertune.prompt.answers import AnswerFormat, ParsedAnswer, answer_format
+from nertune.prompt.chat import ChatPieces, chat_template_source, take_apart
+from nertune.prompt.encode import SafeEncoder
+from nertune.prompt.template import PromptTemplate
+from nertune.prompt.tokenizer import Tokenizer
+from nertune.schema import Document, LabelSet
+
+__all__ = ["PromptSpec", "Renderer", "Row"]
+
+
+class Row(NamedTuple):
+    """One training row. `ids_T`: token ids; `loss_mask_T`: 1 where the token is trained, 0 elsewhere; equal lengths."""
+
+    ids_T: list[int]
+    loss_mask_T: list[int]
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens before the first trained one."""
+        return self.loss_mask_T.index(1)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSpec:
+    """Everything that decides a prompt besides the model: template, labels, answer format. Stored in every run."""
+
+    template: PromptTemplate
+    labels: LabelSet
+    answer: AnswerFormat
+
+    def filled(self) -> PromptTemplate:
+        """System and user part with labels and answer format in place; `{text}` remains in the user part."""
+        return self.template.fill(self.labels, self.answer.instruction)
+
+    def to_json(self) -> dict[str, Any]:
+        """A description from which `from_json` builds an equal spec."""
+        return {
+            "system": self.template.system,
+            "user": self.template.user,
+            "labels": list(self.labels),
+            "answer": {"format": self.answer.name, **self.answer.options()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PromptSpec:
+        answer = dict(value["answer"])
+        return cls(
+            PromptTemplate(user=value["user"], system=value["system"]),
+            LabelSet(tuple(value["labels"])),
+            answer_format(answer.pop("format"), answer),
+        )
+
+
+class Renderer:
+    """Turns texts into prompts and documents into training rows for one model and one PromptSpec."""
+
+    def __init__(self, tokenizer: Tokenizer, spec: PromptSpec) -> None:
+        self.tokenizer = tokenizer
+        self.spec = spec
+        self._filled = spec.filled()
+        source = chat_template_source(tokenizer)
+        self._encoder = SafeEncoder(tokenizer, source)
+        self.pieces: ChatPieces = take_apart(tokenizer, with_system=self._filled.system is not None)
+
+    def prompt_text(self, text: str) -> str:
+        """The prompt as a string, as the model's chat template writes it."""
+        return "".join(piece for piece, _ in self._prompt_pieces(text))
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """The prompt as token ids, ready for generation."""
+        return self._encoder.encode(self._prompt_pieces(text))
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """An answer as token ids, without the end of the turn."""
+        return self._encoder.encode([(answer, False)]) if answer else []
+
+    def row(self, document: Document) -> Row:
+        """Prompt, answer and end of turn; trained on the last two. Raises InputError when the answer cannot be written."""
+        prompt = self.prompt_ids(document.text)
+        trained = self.answer_ids(self.spec.answer.write(document)) + list(self.tail_ids)
+        return Row(prompt + trained, [0] * len(prompt) + [1] * len(trained))
+
+    def parse(self, answer_ids: Sequence[int]) -> ParsedAnswer:
+        """Read a generated answer; ids from the first stop token on are ignored."""
+        return self.spec.answer.parse(self.decode(answer_ids))
+
+    def decode(self, answer_ids: Sequence[int]) -> str:
+        """The text of a generated answer, up to its first stop token."""
+        ids = list(answer_ids)
+        end = next((place for place, token_id in enumerate(ids) if token_id in self.stop_ids), len(ids))
+        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    @cached_property
+    def tail_ids(self) -> tuple[int, ...]:
+        """What is trained after the answer: the end of the turn, then the end of the document where it is another token.
+
+        Qwen2: `<|im_end|><|endoftext|>`; Gemma: `<end_of_turn><eos>`; Llama 3: `<|eot_id|><|end_of_text|>`.
+        """
+        tail = self._encoder.control_ids(self.pieces.turn_end)
+        end = self._document_end()
+        if end is not None and end not in tail:
+            tail.append(end)
+        if not tail:
+            raise InputError("the model has no end-of-turn and no end-of-sequence token: answers would never stop")
+        return tuple(tail)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the trained tail and the tokenizer's own end-of-sequence."""
+        eos = self.tokenizer.eos_token_id
+        return frozenset(self.tail_ids) | (frozenset() if eos is None else {eos})
+
+    @cached_property
+    def shared_prefix_ids(self) -> tuple[int, ...]:
+        """The leading tokens that prompts have in common, whatever the text (a text may still merge with the last of them)."""
+        first, second = self.prompt_ids("甲"), self.prompt_ids("Z9")
+        return tuple(
+            a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+        )
+
+    def _document_end(self) -> int | None:
+        eos = self.tokenizer.eos_token_id
+        if eos is not None and eos not in self._encoder.control_ids(self.pieces.turn_end):
+            return eos
+        by_text = {added.content: token_id for token_id, added in self.tokenizer.added_tokens_decoder.items()}
+        return next((by_text[name] for name in ("<|endoftext|>", "<|end_of_text|>") if name in by_text), None)
+
+    def _prompt_pieces(self, text: str) -> list[tuple[str, bool]]:
+        before, after = self._filled.around_text()
+        system, user = self.pieces.contents(self._filled.system, before + text + after)
+        return [
+            (self.pieces.before_system, True),
+            (system, False),
+            (self.pieces.before_user, True),
+            (user, False),
+            (self.pieces.before_answer, True),
+        ]

@@ -1,0 +1,81 @@
+"""Prompt templates: the words around a text. First step of the road from a Document to token ids.
+
+A template is a folder with `user.txt` and, optionally, `system.txt`. Placeholders: `{text}` (exactly once, in the user
+part), `{labels}` (names joined by ", "; `{labels:; }` joins by "; "), `{answer_format}` (how the answer is written, said
+by the answer format itself). Every other brace is literal. One line break at the end of a file is not part of the prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from nertune.errors import InputError, MissingFileError
+from nertune.schema import LabelSet
+
+__all__ = ["PromptTemplate", "builtin_templates", "load_template"]
+
+_PLACEHOLDER = re.compile(r"\{(text|answer_format|labels(?::[^{}]*)?)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """System and user part of a prompt, placeholders unfilled. Raises InputError unless `{text}` is in the user part once."""
+
+    user: str
+    system: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.user.count("{text}") != 1:
+            raise InputError(
+                f"a prompt's user part needs {{text}} exactly once, found {self.user.count('{text}')} times"
+            )
+        if self.system is not None and "{text}" in self.system:
+            raise InputError("{text} belongs in the user part of a prompt, not in its system part")
+
+    def fill(self, labels: LabelSet, answer_instruction: str) -> PromptTemplate:
+        """The template with labels and answer format filled in; only `{text}` remains."""
+
+        def value(match: re.Match[str]) -> str:
+            key = match[1]
+            if key == "text":
+                return match[0]
+            return answer_instruction if key == "answer_format" else (key[7:] or ", ").join(labels)
+
+        def filled(part: str) -> str:
+            return _PLACEHOLDER.sub(value, part)
+
+        return PromptTemplate(filled(self.user), None if self.system is None else filled(self.system))
+
+    def around_text(self) -> tuple[str, str]:
+        """The user part before and after the text."""
+        before, _, after = self.user.partition("{text}")
+        return before, after
+
+
+def builtin_templates() -> tuple[str, ...]:
+    """Names of the templates that come with the package."""
+    return tuple(sorted(entry.name for entry in files(__package__).joinpath("templates").iterdir() if entry.is_dir()))
+
+
+def load_template(name: str) -> PromptTemplate:
+    """A built-in template by name, or one from a folder that holds `user.txt` and, optionally, `system.txt`.
+
+    Raises MissingFileError when there is neither.
+    """
+    if name in builtin_templates():
+        folder = files(__package__).joinpath("templates", name)
+    elif Path(name).is_dir():
+        folder = Path(name)
+    else:
+        known = ", ".join(builtin_templates())
+        raise MissingFileError(f"prompt template {name!r} is neither built in ({known}) nor a folder with a user.txt")
+    user, system = folder.joinpath("user.txt"), folder.joinpath("system.txt")
+    if not user.is_file():
+        raise MissingFileError(f"{folder}: a prompt template needs a file user.txt")
+    return PromptTemplate(
+        user.read_text(encoding="utf-8").removesuffix("\n"),
+        system.read_text(encoding="utf-8").removesuffix("\n") if system.is_file() else None,
+    )

@@ -1,0 +1,174 @@
+"""The words that every room shares: entities, documents, label sets, predictions.
+
+Offsets are half-open and count Unicode code points. `document.text[entity.start:entity.end] == entity.text` holds
+for every entity that exists: the constructors refuse anything else, so no later stage has to check again.
+Readers convert files that count otherwise; nothing past a reader ever sees another convention.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from nertune.errors import InputError
+
+__all__ = ["Document", "Entity", "LabelSet", "Mention", "ParseOutcome", "Prediction", "StopReason"]
+
+StopReason = Literal["end", "length"]
+
+
+class ParseOutcome(Enum):
+    """What became of a model's answer when it was read.
+
+    CLEAN: read as written. REPAIRED: read after a repair, or with parts left out. INVALID: nothing could be read.
+    """
+
+    CLEAN = "clean"
+    REPAIRED = "repaired"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A labelled stretch of a text.
+
+    `start` and `end` are code points, half-open; `score` is a probability in [0, 1], or None where none was computed.
+    """
+
+    label: str
+    start: int
+    end: int
+    text: str
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise InputError(f"entity {self.text!r} has an empty or negative span [{self.start}, {self.end})")
+        if self.end - self.start != len(self.text):
+            raise InputError(
+                f"entity {self.text!r} has {len(self.text)} characters, its span [{self.start}, {self.end}) "
+                f"{self.end - self.start}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """Something a model named: a label and a surface, at no known place. What stays one is *ungrounded*."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text and its entities, ordered by start, longer before shorter, then by label.
+
+    Raises InputError when an entity's text is not the slice it names.
+    """
+
+    text: str
+    entities: tuple[Entity, ...] = ()
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_slices(self.text, self.entities)
+        object.__setattr__(self, "entities", in_reading_order(self.entities))
+
+    @classmethod
+    def of(cls, text: str, spans: Iterable[tuple[str, int, int]], *, id: str | None = None) -> Document:
+        """A document from (label, start, end) triples; the entities' texts are the slices."""
+        return cls(text, tuple(Entity(label, start, end, text[start:end]) for label, start, end in spans), id)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model found in one text.
+
+    Every entity stands at its place in `text`; `ungrounded` keeps what the model named and the text does not hold.
+    `stop` is "length" when the answer was cut off before it ended; `outcome` says how the answer was read.
+    """
+
+    text: str
+    entities: tuple[Entity, ...] = ()
+    ungrounded: tuple[Mention, ...] = ()
+    stop: StopReason = "end"
+    outcome: ParseOutcome = ParseOutcome.CLEAN
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_slices(self.text, self.entities)
+        object.__setattr__(self, "entities", in_reading_order(self.entities))
+
+    def to_json(self) -> dict[str, object]:
+        """The object of extraction JSONL: id, text, entities, ungrounded, stop."""
+        return {
+            "id": self.id,
+            "text": self.text,
+            "entities": [
+                {"start": e.start, "end": e.end, "label": e.label, "text": e.text, "score": e.score}
+                for e in self.entities
+            ],
+            "ungrounded": [{"label": m.label, "text": m.text} for m in self.ungrounded],
+            "stop": self.stop,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The labels that a task knows, in the order in which the prompt names them."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise InputError("a label set needs at least one label")
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise InputError(f"labels named twice: {', '.join(repeated)}")
+        for name in self.names:
+            if not isinstance(name, str) or not name or name != name.strip() or any(c in name for c in "[]|\\\n\r"):
+                raise InputError(
+                    f"label {name!r} cannot be used: labels are not empty, have no edge spaces, "
+                    "no line breaks and none of [ ] | \\"
+                )
+
+    @classmethod
+    def from_documents(cls, documents: Iterable[Document]) -> LabelSet:
+        """The labels that occur, most frequent first, ties by name."""
+        counts: dict[str, int] = {}
+        for document in documents:
+            for entity in document.entities:
+                counts[entity.label] = counts.get(entity.label, 0) + 1
+        return cls(tuple(sorted(counts, key=lambda name: (-counts[name], name))))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def nearest(self, name: str) -> str | None:
+        """The known label most like `name`, for messages."""
+        found = difflib.get_close_matches(name, self.names, n=1, cutoff=0.5)
+        return found[0] if found else None
+
+
+def in_reading_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
+    """Entities by start, outer before inner, then by label."""
+    return tuple(sorted(entities, key=lambda e: (e.start, -e.end, e.label)))
+
+
+def _check_slices(text: str, entities: Iterable[Entity]) -> None:
+    for entity in entities:
+        found = text[entity.start : entity.end]
+        if found != entity.text:
+            raise InputError(
+                f"entity {entity.text!r} ({entity.label}) is not what the text holds at "
+                f"[{entity.start}, {entity.end}): {found!r}"
+            )

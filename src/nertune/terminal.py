@@ -1,0 +1,135 @@
+"""What people see in a terminal: progress with an estimate, entities in colour, prompts with their loss mask.
+
+Everything here goes to stderr, except what a command prints as its result.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nertune.schema import Entity
+
+__all__ = ["Meter", "highlight", "quiet_libraries", "stderr", "stdout", "token_strip"]
+
+stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False)
+
+_COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red", "bright_cyan", "bright_green", "bright_magenta")
+_PLAIN_SECONDS = 20.0
+
+
+class Meter:
+    """Progress of one stage: a live bar on a terminal, a line every 20 seconds elsewhere. Use it as a context manager."""
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        self._what = what
+        self._total = total
+        self._started = self._told = time.monotonic()
+        self._bar: Progress | None = None
+        if stderr.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[extra]}"),
+                console=stderr,
+            )
+            self._task = self._bar.add_task(what, total=total, extra="")
+
+    def __enter__(self) -> Meter:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif error is None and time.monotonic() - self._started > 2:
+            stderr.print(f"{self._what}: done in {_duration(time.monotonic() - self._started)}")
+
+    def update(self, done: int, *, total: int | None = None, extra: str = "", what: str | None = None) -> None:
+        """Say that `done` of `total` units are through; `extra` is shown at the end of the line."""
+        self._total = total if total is not None else self._total
+        if self._bar:
+            description = what or self._what
+            self._bar.update(self._task, completed=done, total=self._total, extra=extra, description=description)
+            return
+        now = time.monotonic()
+        if now - self._told < _PLAIN_SECONDS:
+            return
+        self._told = now
+        left = ""
+        if done and self._total:
+            left = f", about {_duration((now - self._started) / done * (self._total - done))} left"
+        stderr.print(f"{what or self._what}: {done}/{self._total or '?'}{left} {extra}".rstrip())
+
+
+def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> Text:
+    """The text with each entity in brackets and in its label's colour: `[叶老桂 name]博士…`; nested ones nest."""
+    styles = {label: _COLOURS[place % len(_COLOURS)] for place, label in enumerate(labels)}
+    out = Text()
+    open_entities: list[Entity] = []
+    waiting = list(reversed(entities))
+    for position in range(len(text) + 1):
+        while open_entities and open_entities[-1].end <= position:
+            label = open_entities.pop().label
+            out.append(f" {label}]", style=f"dim {styles.get(label, 'white')}")
+        while waiting and waiting[-1].start == position:
+            open_entities.append(waiting.pop())
+            out.append("[", style=f"dim {styles.get(open_entities[-1].label, 'white')}")
+        if position < len(text):
+            style = f"bold {styles.get(open_entities[-1].label, 'white')}" if open_entities else ""
+            out.append(text[position], style=style)
+    return out
+
+
+def token_strip(tokens: Sequence[str], loss_mask: Sequence[int]) -> Text:
+    """Tokens one after another, trained ones on green, the others dim; boundaries shown by alternating brightness."""
+    out = Text()
+    for place, (token, trained) in enumerate(zip(tokens, loss_mask, strict=True)):
+        if trained:
+            style = "black on green" if place % 2 else "black on bright_green"
+        else:
+            style = "bright_black" if place % 2 else "white"
+        out.append(token, style=style)
+    return out
+
+
+def quiet_libraries() -> None:
+    """Keep model libraries from talking over our own output."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("peft").setLevel(logging.ERROR)
+
+
+def conversion_meter(meter: Meter) -> Any:
+    """A report function for `ensure_builtin` that drives a meter."""
+
+    def report(what: str, done: int, total: int) -> None:
+        meter.update(done, total=total, what=f"preparing the built-in model, once: {what}")
+
+    return report
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

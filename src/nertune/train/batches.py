@@ -1,0 +1,147 @@
+"""From documents to the packed rows that training computes on.
+
+Every document becomes one Row (prompt, answer, loss mask); a document whose row would not fit, or whose answer cannot be
+written, is left out *by name*, never cut. A micro-batch of rows becomes one PackedBatch: the prefix that all its prompts
+share once, then what differs, and the places where a prediction is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nertune.errors import InputError, SampleTooLongError
+from nertune.prompt import Renderer, Row
+from nertune.schema import Document
+
+__all__ = [
+    "LeftOut",
+    "Prepared",
+    "collate_packed",
+    "collate_padded",
+    "prepare",
+    "shared_prefix_length",
+    "trained_tokens",
+]
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A document that is not trained on: its number in the file (1-based, annotated documents), why, and its text."""
+
+    number: int
+    reason: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"document {self.number}: {self.reason}: {self.text[:40]!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows ready for training and the documents left out."""
+
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def prepare(documents: Sequence[Document], renderer: Renderer, *, max_tokens: int, refuse: bool = False) -> Prepared:
+    """Render every document; those over `max_tokens` tokens, or not writable, are left out.
+
+    Raises SampleTooLongError (with the first ten) instead when `refuse`, and InputError when nothing remains.
+    """
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
+    for number, document in enumerate(documents, 1):
+        try:
+            row = renderer.row(document)
+        except InputError as error:
+            left_out.append(LeftOut(number, str(error), document.text))
+            continue
+        if len(row.ids_T) > max_tokens:
+            reason = f"{len(row.ids_T)} tokens, more than max_tokens={max_tokens}: its answer would be cut"
+            left_out.append(LeftOut(number, reason, document.text))
+        else:
+            rows.append(row)
+    if left_out and refuse:
+        listed = "\n".join(f"  {item}" for item in left_out[:10])
+        raise SampleTooLongError(
+            f"{len(left_out)} of {len(documents)} documents cannot be trained on whole, and the recipe says "
+            f"overlong: refuse\n{listed}\nRaise max_tokens, shorten them, or say overlong: drop"
+        )
+    if not rows:
+        example = f" The first: {left_out[0]}" if left_out else ""
+        raise InputError(f"none of {len(documents)} documents can be trained on.{example}")
+    return Prepared(tuple(rows), tuple(left_out))
+
+
+def trained_tokens(rows: Sequence[Row]) -> set[int]:
+    """The token ids that occur at trained places."""
+    return {token for row in rows for token, flag in zip(row.ids_T, row.loss_mask_T, strict=True) if flag}
+
+
+def shared_prefix_length(rows: Sequence[Row]) -> int:
+    """Leading tokens that all rows share and none trains, leaving at least one prompt token to every row."""
+    shortest = min(row.prompt_length for row in rows) - 1
+    first, last = min(row.ids_T for row in rows), max(row.ids_T for row in rows)
+    # Between the least and the greatest row in lexical order lie all others: what these two share, all share.
+    for place in range(shortest):
+        if first[place] != last[place]:
+            return place
+    return shortest
+
+
+def collate_packed(rows: Sequence[Row], *, vocabulary: Mapping[int, int] | None = None) -> dict[str, Any]:
+    """One packed row for a micro-batch.
+
+    `input_ids` (1, S); `prefix_length` and `suffix_lengths` say how it is laid out; `keep` (M) the places whose next token
+    is trained and `labels` (1, M) those tokens, as rows of a narrowed output layer where `vocabulary` maps them.
+    `shift_labels` repeats `labels` for the trainer's token count.
+    """
+    prefix = shared_prefix_length(rows)
+    ids = list(rows[0].ids_T[:prefix])
+    keep: list[int] = []
+    targets: list[int] = []
+    for row in rows:
+        offset = len(ids) - prefix
+        trained = [place for place, flag in enumerate(row.loss_mask_T) if flag]
+        keep += [offset + place - 1 for place in trained]
+        targets += [vocabulary[row.ids_T[place]] if vocabulary else row.ids_T[place] for place in trained]
+        ids += row.ids_T[prefix:]
+    labels = torch.tensor([targets])
+    return {
+        "input_ids": torch.tensor([ids]),
+        "prefix_length": prefix,
+        "suffix_lengths": [len(row.ids_T) - prefix for row in rows],
+        "keep": torch.tensor(keep),
+        "labels": labels,
+        "shift_labels": labels,
+    }
+
+
+def collate_padded(rows: Sequence[Row], *, pad_id: int, vocabulary: Mapping[int, int] | None = None) -> dict[str, Any]:
+    """The plain batch: right-padded `input_ids`, `attention_mask` and `labels` of shape (N, T), -100 where not trained.
+
+    For models whose attention cannot share a prefix, and the reference that the packed row is tested against.
+    """
+    longest = max(len(row.ids_T) for row in rows)
+    padding = [longest - len(row.ids_T) for row in rows]
+    labels = [
+        [
+            (vocabulary[token] if vocabulary else token) if flag else IGNORED
+            for token, flag in zip(row.ids_T, row.loss_mask_T, strict=True)
+        ]
+        for row in rows
+    ]
+    return {
+        "input_ids": torch.tensor([row.ids_T + [pad_id] * gap for row, gap in zip(rows, padding, strict=True)]),
+        "attention_mask": torch.tensor(
+            [[1] * len(row.ids_T) + [0] * gap for row, gap in zip(rows, padding, strict=True)]
+        ),
+        "labels": torch.tensor([row + [IGNORED] * gap for row, gap in zip(labels, padding, strict=True)]),
+    }

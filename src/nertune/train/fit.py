@@ -1,0 +1,280 @@
+"""Training, from a recipe to a run directory. The one flat path through this room: read it top to bottom."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nertune import data
+from nertune.errors import InputError, MissingFileError
+from nertune.models import load_model, load_tokenizer
+from nertune.prompt import PromptSpec, Renderer, template_hash
+from nertune.run import MANIFEST, RunManifest, write_atomically
+from nertune.schema import Document, LabelSet
+from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
+from nertune.train.recipe import Recipe
+from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
+
+__all__ = ["TaskData", "Trained", "load_task_data", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """The documents of a recipe and what was said while reading them."""
+
+    train: tuple[Document, ...]
+    validation: tuple[Document, ...]
+    labels: LabelSet
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a finished training reports."""
+
+    folder: Path
+    steps: int
+    train_loss: float
+    best_eval_loss: float | None
+    samples_per_second: float
+    seconds: float
+    left_out: tuple[LeftOut, ...]
+    shares_prefix: bool
+
+
+def load_task_data(recipe: Recipe) -> TaskData:
+    """Read and split what the recipe names. Raises DataError, or InputError for a label the recipe does not know."""
+    section = recipe.data
+    names = recipe.labels
+    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names)
+    notes = list(corpus.notes)
+    validation: tuple[Document, ...] = ()
+    train_documents = corpus.documents
+    if isinstance(section.validation, str):
+        held_out = data.read(section.validation, format=section.format, labels=names)
+        validation, notes = held_out.documents, [*notes, *held_out.notes]
+    elif section.validation:
+        parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
+        train_documents, validation = parts.train, parts.held_out
+    if not any(document.entities for document in train_documents):
+        raise InputError(f"{section.train}: no document holds an entity, so there is nothing to learn from")
+    found = LabelSet.from_documents([*train_documents, *validation])
+    labels = LabelSet(tuple(names)) if names else found
+    unknown = [name for name in found if name not in labels]
+    if unknown:
+        hints = [f"{name!r}" + (f" (like {near!r})" if (near := labels.nearest(name)) else "") for name in unknown]
+        raise InputError(
+            f"{section.train}: labels that the recipe does not list: {', '.join(hints)}. "
+            f"Add them to labels, or leave labels out to take those of the data: {', '.join(found)}"
+        )
+    return TaskData(train_documents, validation, labels, tuple(notes))
+
+
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    model_report: Callable[[str, int, int], None] | None = None,
+) -> Trained:
+    """Fine-tune as the recipe says and write a run directory.
+
+    `report` hears of every step, `note` of decisions worth a line, `model_report` of the built-in model's conversion.
+    Raises InputError before anything is written when recipe, data or output folder cannot be used.
+    """
+    from transformers import set_seed
+
+    from nertune.train.objective import narrow_head
+
+    say = note or (lambda line: None)
+    folder = Path(recipe.output)
+    checkpoint = _check_output(folder, resume=resume)
+    task = load_task_data(recipe)
+    for line in task.notes:
+        say(line)
+    settings = recipe.training
+    tokenizer = load_tokenizer(recipe.model, report=model_report)
+    spec = PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
+    renderer = Renderer(tokenizer, spec)
+    refuse = recipe.overlong == "refuse"
+    rows = prepare(task.train, renderer, max_tokens=recipe.max_tokens, refuse=refuse)
+    _say_left_out(rows, "training", say)
+    eval_rows: Prepared | None = None
+    if task.validation:
+        eval_rows = prepare(task.validation, renderer, max_tokens=recipe.max_tokens, refuse=refuse)
+        _say_left_out(eval_rows, "validation", say)
+
+    set_seed(settings.seed)
+    model = load_model(recipe.model, dtype=settings.dtype)
+    vocabulary = None
+    if settings.loss_vocabulary == "data":
+        every_row = [*rows.rows, *(eval_rows.rows if eval_rows else ())]
+        vocabulary = narrow_head(model, trained_tokens(every_row))
+        say(f"loss over the data's own {len(vocabulary):,} tokens (training.loss_vocabulary: data)")
+    model, packed = _prepare_model(model, recipe)
+    if not packed:
+        say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+    callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
+    if report:
+        callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))
+    trainer = NerTrainer(
+        model=model,
+        args=_arguments(recipe, folder, evaluates=eval_rows is not None),
+        train_dataset=list(rows.rows),
+        eval_dataset=list(eval_rows.rows) if eval_rows else None,
+        data_collator=(
+            partial(collate_packed, vocabulary=vocabulary)
+            if packed
+            else partial(collate_padded, pad_id=_pad_id(tokenizer), vocabulary=vocabulary)
+        ),
+        callbacks=callbacks,
+        packed=packed,
+    )
+    trainer.remove_callback(_printer())
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    if trainer.is_world_process_zero():
+        _write_run(trainer, recipe, renderer, folder)
+    return Trained(
+        folder=folder,
+        steps=trainer.state.global_step,
+        train_loss=result.training_loss,
+        best_eval_loss=trainer.state.best_metric,
+        samples_per_second=result.metrics["train_samples_per_second"],
+        seconds=result.metrics["train_runtime"],
+        left_out=rows.left_out,
+        shares_prefix=packed,
+    )
+
+
+def _check_output(folder: Path, *, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if any. Refuses to write over a run that is there."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    checkpoints = folder / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if resume:
+        if last is None:
+            raise MissingFileError(f"{folder}: no checkpoint to resume from; start without --resume")
+        return Path(last)
+    if last is not None or (folder / MANIFEST).exists():
+        raise InputError(f"{folder} already holds a run. Go on with it: --resume; or write elsewhere: output=FOLDER")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {folder} is a file, not a folder")
+    return None
+
+
+def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> None:
+    if prepared.left_out:
+        say(f"{len(prepared.left_out)} {what} documents are left out, none is cut:")
+        for item in prepared.left_out[:5]:
+            say(f"  {item}")
+        if len(prepared.left_out) > 5:
+            say(f"  and {len(prepared.left_out) - 5} more")
+
+
+def _prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
+    """The model with LoRA layers, and whether it computes shared prefixes once."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    from nertune.models.attention import can_share_prefix
+
+    packed = can_share_prefix(model)
+    lora = recipe.lora
+    targets: str | list[str] = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    if not isinstance(targets, str):
+        modules = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+        missing = sorted(set(targets) - modules)
+        if missing:
+            raise InputError(f"lora.targets: {', '.join(missing)} not in {recipe.model}; use all-linear")
+    if recipe.training.gradient_checkpointing:
+        model.enable_input_require_grads()
+    model = get_peft_model(
+        model,
+        LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+            base_model_name_or_path=recipe.model,
+        ),
+    )
+    return model, packed
+
+
+def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
+    """transformers' training arguments for a recipe."""
+    import torch
+    from transformers import TrainingArguments
+
+    settings = recipe.training
+    steps = "steps" if evaluates else "no"
+    on_cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=settings.log_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy=steps,
+        eval_steps=settings.eval_steps,
+        save_strategy="steps",
+        save_steps=settings.eval_steps,
+        save_total_limit=settings.keep_checkpoints,
+        load_best_model_at_end=evaluates,
+        metric_for_best_model="eval_loss" if evaluates else None,
+        prediction_loss_only=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=not on_cpu,
+        use_cpu=on_cpu,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:
+    """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
+    from nertune.train.curve import draw_losses
+
+    trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    draw_losses(folder / "metrics.jsonl", folder / "loss.png")
+    packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
+    RunManifest(
+        base_model=recipe.model,
+        prompt=renderer.spec,
+        template_hash=template_hash(renderer.tokenizer),
+        stop_ids=tuple(sorted(renderer.stop_ids)),
+        max_tokens=recipe.max_tokens,
+        versions={name: importlib.metadata.version(name) for name in packages},
+    ).write(folder)
+
+
+def _pad_id(tokenizer: Any) -> int:
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback

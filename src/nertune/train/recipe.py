@@ -1,0 +1,211 @@
+"""Recipes: what to train on what, as a YAML file whose every key is checked before anything is loaded.
+
+All problems are reported together, each with its key and the nearest valid name. Relative paths are taken from the
+folder in which the command runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nertune.errors import InputError, MissingFileError, RecipeError
+from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
+
+__all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """`train`: an annotated file. `validation`: another file, or the share of `train` to hold out (0 for none)."""
+
+    train: str
+    validation: Share | str = 0.1
+    format: str | None = None
+    limit: Positive | None = None
+    seed: int = 1024
+
+
+class PromptSection(_Section):
+    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts."""
+
+    template: str = "ner"
+    system: str | None = None
+    user: str | None = None
+
+    def load(self) -> PromptTemplate:
+        """The template with the recipe's own parts in place."""
+        template = load_template(self.template)
+        return PromptTemplate(
+            user=self.user if self.user is not None else template.user,
+            system=self.system if self.system is not None else template.system,
+        )
+
+
+class LoraSection(_Section):
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) B A, with A (rank, in) and B (out, rank)."""
+
+    rank: Positive = 64
+    alpha: Positive = 16
+    dropout: Share = 0.1
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+
+
+class TrainingSection(_Section):
+    """How long and how fast. Steps are optimizer steps; one takes `batch_size` x `accumulation` samples a process.
+
+    `loss_vocabulary`: "full" for the exact cross-entropy, "data" for a softmax over the tokens of the data's answers only.
+    """
+
+    epochs: Annotated[float, Field(gt=0)] = 2
+    max_steps: Positive | None = None
+    batch_size: Positive = 16
+    accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup: Share = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    loss_vocabulary: Literal["full", "data"] = "full"
+    gradient_checkpointing: bool = False
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    log_steps: Positive = 10
+    eval_steps: Positive = 200
+    keep_checkpoints: Positive = 2
+    seed: int = 1024
+
+
+def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:
+    """The format that `answer: json` or `answer: {format: json, distinct: false}` names."""
+    if isinstance(value, str):
+        return answer_format(value)
+    options = dict(value)
+    name = options.pop("format", None)
+    if not isinstance(name, str):
+        raise InputError(f"a mapping under 'answer' needs 'format': one of {', '.join(ANSWER_FORMATS)}")
+    return answer_format(name, options)
+
+
+class Recipe(_Section):
+    """One training run, fully described."""
+
+    model: str
+    data: DataSection
+    output: str
+    labels: tuple[str, ...] | None = None
+    prompt: PromptSection = PromptSection()
+    answer: str | dict[str, Any] = "inline"
+    max_tokens: Positive = 1024
+    overlong: Literal["drop", "refuse"] = "drop"
+    lora: LoraSection = LoraSection()
+    training: TrainingSection = TrainingSection()
+
+    def answer_format(self) -> AnswerFormat:
+        """The answer format with its options."""
+        return parse_answer(self.answer)
+
+    def to_yaml(self) -> str:
+        """The recipe with every default written out; loading it gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` overrides; keys are dotted (`training.epochs=3`), values YAML.
+
+    Raises MissingFileError, or RecipeError with every problem of the file and the overrides.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"recipe {path}: no such file (looked in {path.absolute().parent})")
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError([f"not UTF-8: {error.reason} at byte {error.start}"], source=str(path)) from error
+    except yaml.YAMLError as error:
+        raise RecipeError([f"not YAML: {' '.join(str(error).split())}"], source=str(path)) from error
+    if not isinstance(value, dict):
+        raise RecipeError([f"expected keys such as model, data, output; found {value!r:.60}"], source=str(path))
+    problems = [problem for override in overrides if (problem := _apply(value, override))]
+    recipe = _validate(value, problems)
+    if recipe is None:
+        raise RecipeError(problems, source=str(path))
+    return recipe
+
+
+def _apply(value: dict[str, Any], override: str) -> str | None:
+    """Set one override in place; the problem with it, if any."""
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        return f"{override!r}: expected key=value, such as training.epochs=3"
+    *sections, last = key.split(".")
+    for section in sections:
+        if value.get(section) is None:
+            value[section] = {}
+        value = value[section]
+        if not isinstance(value, dict):
+            return f"{key}: {section!r} holds a value, not keys"
+    try:
+        value[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value[last] = text
+    return None
+
+
+def _validate(value: dict[str, Any], problems: list[str]) -> Recipe | None:
+    """The recipe, or None with the reasons added to `problems`."""
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(value)
+    except ValidationError as error:
+        seen = set()
+        for found in error.errors():
+            problem = _explain(found)
+            if problem not in seen:
+                problems.append(problem)
+            seen.add(problem)
+    for section, check in (("prompt", _check_prompt), ("answer", parse_answer)):
+        if section in value and not any(problem.startswith(section) for problem in problems):
+            try:
+                check(value[section])
+            except InputError as error:
+                problems.append(f"{section}: {error}")
+    return None if problems else recipe
+
+
+def _check_prompt(value: Any) -> None:
+    PromptSection.model_validate(value).load()
+
+
+def _explain(found: Any) -> str:
+    """One pydantic error as `key: what is wrong`."""
+    location = [part for part in found["loc"] if isinstance(part, str) and part.isidentifier() and part != "str"]
+    # Unions add the member's name to the location; it is not a key of the recipe.
+    key = ".".join(location)
+    if found["type"] == "extra_forbidden":
+        section = _section_at(location[:-1])
+        near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
+        return f"{key}: unknown key; {hint}"
+    if found["type"] == "missing":
+        return f"{key}: required key is missing"
+    return f"{key}: {found['msg'][0].lower()}{found['msg'][1:]}, found {found['input']!r:.60}"
+
+
+def _section_at(location: list[str]) -> type[BaseModel]:
+    section: type[BaseModel] = Recipe
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+    return section

@@ -1,0 +1,139 @@
+"""transformers' Trainer with the packed loss, a metrics file, and nothing printed that nobody asked for."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from nertune.errors import TrainingError
+from nertune.train.objective import packed_loss_sum, padded_loss_sum
+
+__all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training stands: optimizer `step` of `steps`, the last logged values (None before the first)."""
+
+    step: int
+    steps: int
+    loss: float | None
+    eval_loss: float | None
+    samples_per_second: float
+
+
+class NerTrainer(Trainer):
+    """Trains on packed batches, or on padded ones where the model cannot share a prefix.
+
+    The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
+    processes, as in transformers' own causal-language-model loss.
+    """
+
+    def __init__(self, *args: Any, packed: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._loss_sum = packed_loss_sum if packed else padded_loss_sum
+        # The loss below divides by the step's token count itself.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        loss_sum = self._loss_sum(model, inputs)
+        if num_items_in_batch is None:
+            loss = loss_sum / (inputs["labels"] != -100).sum()
+        else:
+            # Gradients are averaged over processes; the count is the sum over them.
+            loss = loss_sum / num_items_in_batch * self.accelerator.num_processes
+        if model.training and not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss is {float(loss)} at step {self.state.global_step + 1}: stopped before the weights were "
+                "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
+            )
+        return (loss, None) if return_outputs else loss
+
+
+class MetricsFile(TrainerCallback):
+    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and loss, eval_loss, learning_rate or grad_norm.
+
+    On resume, lines past the checkpoint's step are dropped first, so every step stands there once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        kept = []
+        if state.global_step and self._path.is_file():
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
+        self._path.write_text("".join(kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        wanted = ("loss", "eval_loss", "learning_rate", "grad_norm")
+        values = {key: logs[key] for key in wanted if logs and key in logs}
+        if values and state.is_world_process_zero:
+            line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+class ProgressCallback(TrainerCallback):
+    """Tells a function how training goes, after every optimizer step."""
+
+    def __init__(self, report: Callable[[Progress], None], samples_per_step: int) -> None:
+        self._report = report
+        self._samples_per_step = samples_per_step
+        self._first_step = 0
+        self._started = 0.0
+        self._loss: float | None = None
+        self._eval_loss: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._first_step, self._started = state.global_step, time.monotonic()
+        self._tell(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._tell(state)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._loss = (logs or {}).get("loss", self._loss)
+        self._eval_loss = (logs or {}).get("eval_loss", self._eval_loss)
+        self._tell(state)
+
+    def _tell(self, state: TrainerState) -> None:
+        if state.is_world_process_zero:
+            seconds = time.monotonic() - self._started
+            done = (state.global_step - self._first_step) * self._samples_per_step
+            rate = done / seconds if seconds else 0.0
+            self._report(Progress(state.global_step, state.max_steps, self._loss, self._eval_loss, rate))

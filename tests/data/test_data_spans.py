@@ -1,0 +1,133 @@
+"""Conventions are told from the slices, and no mention is placed anywhere but on its surface."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nertune.data.spans import HALF_OPEN, INCLUSIVE, Convention, RawDocument, RawMention, place, unit_index
+
+TEXT = "在北京😀的上海和北京"
+
+
+def encoded(text: str, convention: Convention, start: int, end: int) -> tuple[int, int]:
+    """The span [start, end) as a file of that convention writes it."""
+
+    def count(prefix: str) -> int:
+        if convention.unit == "UTF-16 units":
+            return len(prefix.encode("utf-16-le")) // 2
+        return len(prefix.encode()) if convention.unit == "UTF-8 bytes" else len(prefix)
+
+    return count(text[:start]) + convention.origin, count(text[:end]) + convention.origin - convention.inclusive
+
+
+def raw(*mentions: RawMention, text: str = TEXT) -> RawDocument:
+    return RawDocument(text, mentions, None)
+
+
+@pytest.mark.parametrize("origin", [0, 1])
+@pytest.mark.parametrize("inclusive", [0, 1])
+@pytest.mark.parametrize("unit", ["code points", "UTF-16 units", "UTF-8 bytes"])
+def test_each_convention_is_recognized(origin: int, inclusive: int, unit: str) -> None:
+    convention = Convention(origin, inclusive, unit)  # type: ignore[arg-type]
+    places = [(1, 3), (5, 7), (8, 10)]
+    mentions = [RawMention("地点", *encoded(TEXT, convention, *span), TEXT[slice(*span)]) for span in places]
+    placed = place([raw(*mentions)], limit=None, preferred=HALF_OPEN)
+    assert [(e.start, e.end) for e in placed.documents[0].entities] == places
+    assert placed.notes[0].startswith(f"spans: {convention.name}, by 3 of 3 mentions")
+
+
+@given(st.text(alphabet="a中é😀\u0301", min_size=1, max_size=30), st.data())
+def test_unit_index_inverts_encoding(text: str, data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, len(text)))
+    for unit, size in (("UTF-8 bytes", len(text[:position].encode())), ("UTF-16 units", 0)):
+        size = size if unit == "UTF-8 bytes" else len(text[:position].encode("utf-16-le")) // 2
+        index = unit_index(text, unit)  # type: ignore[arg-type]
+        assert (size if index is None else index[size]) == position
+
+
+def test_the_majority_of_the_file_wins_and_the_rest_is_counted() -> None:
+    sound = raw(RawMention("x", 1, 3, "北京"), RawMention("x", 5, 7, "上海"))
+    off = raw(
+        RawMention("x", 5, 6, "上海"),  # once in the text: re-anchored, and then given twice
+        RawMention("y", 4, 6, "上海"),  # re-anchored
+        RawMention("x", 2, 4, "北京"),  # twice in the text: left out
+        RawMention("x", 0, 2, "南京"),  # nowhere: left out
+        RawMention("x", 5, 7, "上海"),
+    )
+    placed = place([sound, off], limit=None, preferred=INCLUSIVE)
+    assert [(e.label, e.start, e.end) for e in placed.documents[1].entities] == [("x", 5, 7), ("y", 5, 7)]
+    assert placed.notes == (
+        "spans: half-open, by 3 of 7 mentions (inclusive 1, one-based half-open 1); "
+        "no convention fits most of them, so check the file",
+        "4 mentions did not match the slice: 2 re-anchored (the surface occurs once), 2 left out",
+        "1 mention given twice, kept once",
+    )
+
+
+def test_overlapping_occurrences_count_as_two() -> None:
+    placed = place([raw(RawMention("x", 3, 9, "aa"), text="aaa")], limit=None, preferred=HALF_OPEN)
+    assert placed.documents[0].entities == ()
+
+
+@pytest.mark.parametrize("preferred", [HALF_OPEN, INCLUSIVE])
+def test_equal_votes_go_to_the_preferred(preferred: Convention) -> None:
+    mentions = (RawMention("x", 1, 3, "北京"), RawMention("x", 5, 6, "上海"))
+    placed = place([raw(*mentions)], limit=None, preferred=preferred)
+    assert placed.notes[0].startswith(f"spans: {preferred.name}, by 1 of 2")
+
+
+def test_without_surfaces_the_preferred_is_assumed_and_said() -> None:
+    mentions = (RawMention("x", 1, 3, None), RawMention("x", 3, 3, None), RawMention("x", 9, 99, None))
+    placed = place([raw(*mentions)], limit=None, preferred=HALF_OPEN)
+    assert [e.text for e in placed.documents[0].entities] == ["北京"]
+    assert placed.notes == (
+        "spans: half-open assumed, because no mention names its surface",
+        "2 mentions without a surface left out: empty, or not within the text",
+    )
+
+
+def test_a_mention_without_surface_follows_the_file() -> None:
+    mentions = (RawMention("x", 1, 2, "北京"), RawMention("x", 5, 6, None))
+    placed = place([raw(*mentions)], limit=None, preferred=HALF_OPEN)
+    assert [e.text for e in placed.documents[0].entities] == ["北京", "上海"]
+
+
+def test_negative_and_empty_spans_are_never_placed() -> None:
+    mentions = (RawMention("x", -2, 3, "北京"), RawMention("x", 3, 1, ""), RawMention("x", 5, 7, "上海"))
+    placed = place([raw(*mentions)], limit=None, preferred=HALF_OPEN)
+    assert [e.text for e in placed.documents[0].entities] == ["上海"]
+
+
+def test_no_mentions_no_notes() -> None:
+    assert place([raw()], limit=None, preferred=HALF_OPEN).notes == ()
+
+
+def test_documents_beyond_the_limit_vote() -> None:
+    ambiguous = raw(RawMention("x", 0, 1, "aa"), text="aaa")
+    voter = raw(RawMention("x", 5, 6, "上海"))
+    placed = place([ambiguous, voter], limit=1, preferred=HALF_OPEN)
+    assert len(placed.documents) == 1
+    assert [(e.start, e.end) for e in placed.documents[0].entities] == [(0, 2)]
+    assert placed.notes[0].endswith("in the first 2 records")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(alphabet="ab中😀", max_size=8),
+            st.lists(st.tuples(st.integers(-3, 12), st.integers(-3, 12), st.text(alphabet="ab中😀", max_size=3))),
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_the_file_says_every_span_is_its_slice(
+    rows: list[tuple[str, list[tuple[int, int, str]]]],
+) -> None:
+    documents = [raw(*(RawMention("x", *mention) for mention in mentions), text=text) for text, mentions in rows]
+    placed = place(documents, limit=None, preferred=HALF_OPEN)
+    assert len(placed.documents) == len(rows)
+    for document, (_, mentions) in zip(placed.documents, rows, strict=True):
+        named = {surface for _, _, surface in mentions}
+        assert all(document.text[e.start : e.end] == e.text and e.text in named for e in document.entities)

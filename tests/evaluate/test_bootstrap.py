@@ -1,0 +1,66 @@
+"""The interval: fixed by its seed, as wide as theory says, and covering the truth as often as it claims."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from nertune.evaluate.bootstrap import f1_interval
+
+RIGHT, WRONG = (1, 1, 1), (0, 1, 1)
+
+
+def test_no_documents_no_interval() -> None:
+    assert f1_interval([], seed=0) is None
+
+
+def test_one_seed_one_interval_whatever_the_order() -> None:
+    rows = [RIGHT] * 30 + [WRONG] * 20 + [(2, 3, 4)] * 5
+    assert f1_interval(rows, seed=3) == f1_interval(rows, seed=3) == f1_interval(rows[::-1], seed=3)
+    assert f1_interval(rows, seed=3) != f1_interval(rows, seed=4)
+
+
+@pytest.mark.parametrize(("row", "value"), [(RIGHT, 1.0), (WRONG, 0.0), ((0, 0, 0), 0.0), ((1, 2, 2), 0.5)])
+def test_equal_documents_leave_no_doubt(row: tuple[int, int, int], value: float) -> None:
+    assert f1_interval([row] * 7, seed=0) == (value, value)
+
+
+def test_width_is_that_of_a_binomial_share() -> None:
+    # One gold and one predicted entity a document: F1 is the share of documents that are right.
+    interval = f1_interval([RIGHT] * 800 + [WRONG] * 200, seed=0, resamples=10_000)
+    assert interval is not None
+    half = 1.96 * (0.8 * 0.2 / 1000) ** 0.5
+    assert interval == pytest.approx((0.8 - half, 0.8 + half), abs=0.002)
+
+
+def test_agrees_with_drawing_documents_one_by_one() -> None:
+    rows = [(0, 0, 2), (3, 4, 5), (1, 3, 1), (2, 2, 2), (0, 1, 0), (1, 1, 4)] * 5
+    random = np.random.default_rng(1)
+    drawn = []
+    for _ in range(4_000):
+        hits, predicted, gold = (sum(column) for column in zip(*random.choice(rows, size=len(rows)), strict=True))
+        drawn.append(2 * hits / (predicted + gold))
+    interval = f1_interval(rows, seed=0, resamples=10_000)
+    assert interval == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.015)
+
+
+def test_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(7)
+    covered = 0
+    for trial in range(300):
+        right = int(random.binomial(200, 0.8))
+        interval = f1_interval([RIGHT] * right + [WRONG] * (200 - right), seed=trial, resamples=400)
+        assert interval is not None
+        covered += interval[0] <= 0.8 <= interval[1]
+    # 95% of 300 is 285; the standard deviation of the count is below 4.
+    assert 270 <= covered <= 297
+
+
+def test_ten_thousand_different_documents_are_quick() -> None:
+    random = np.random.default_rng(0)
+    rows = [(int(h), int(h + p), int(h + g)) for h, p, g in random.integers(0, 6, size=(10_000, 3))]
+    begun = time.process_time()
+    f1_interval(rows, seed=0)
+    assert time.process_time() - begun < 5

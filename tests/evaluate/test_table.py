@@ -1,0 +1,104 @@
+"""What tables show, and that each says which measure it shows."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from nertune.errors import InputError
+from nertune.evaluate import Evaluation, evaluate
+from nertune.evaluate.table import comparison_table, markdown_table, score_table
+from nertune.schema import Document, Entity, Mention, Prediction
+
+TEXT = "甲乙甲"
+GOLD = [Document.of(TEXT, [("name", 0, 1), ("name", 2, 3), ("a[b]|c", 1, 2)])]
+
+
+def scored(*spans: tuple[str, int, int], invented: tuple[str, str] | None = None) -> Evaluation:
+    entities = tuple(Entity(label, start, end, TEXT[start:end]) for label, start, end in spans)
+    ungrounded = () if invented is None else (Mention(*invented),)
+    return evaluate(GOLD, [Prediction(TEXT, entities, ungrounded)])
+
+
+def lines(table: Table) -> list[list[str]]:
+    out = StringIO()
+    Console(file=out, width=200).print(table)
+    return [line.replace("│", " ").replace("┃", " ").split() for line in out.getvalue().splitlines()]
+
+
+def words(table: Table) -> str:
+    return " ".join(" ".join(line) for line in lines(table))
+
+
+def test_score_table_rows() -> None:
+    shown = lines(score_table(scored(("name", 0, 1)), measure="span"))
+    assert ["label", "precision", "recall", "F1", "support"] in shown
+    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "1"] in shown
+    assert ["name", "1.0000", "0.5000", "0.6667", "2"] in shown
+    assert ["micro", "1.0000", "0.3333", "0.5000", "3"] in shown
+    assert ["macro", "0.5000", "0.2500", "0.3333", "3"] in shown
+
+
+def test_score_table_of_the_other_measure_differs() -> None:
+    shown = lines(score_table(scored(("name", 0, 1)), measure="text"))
+    assert ["name", "1.0000", "1.0000", "1.0000", "1"] in shown
+
+
+@pytest.mark.parametrize(("measure", "compares"), [("text", "(label, text)"), ("span", "(label, start, end)")])
+def test_every_table_says_what_it_measures(measure: str, compares: str) -> None:
+    result = scored(("name", 0, 1))
+    for said in (
+        words(score_table(result, measure=measure)),
+        words(score_table(result, measure=measure, title="Mine [bold]")),
+        words(comparison_table(result, result, measure=measure)),
+        markdown_table(result, measure=measure),
+    ):
+        assert f"Measure {measure}: sets of {compares}" in said
+        assert "against gold" in said or "Mine [bold]" in said
+        assert "1 document, micro F1" in said
+
+
+def test_comparison_table_rows() -> None:
+    before = scored(invented=("city", "丁"))
+    after = scored(("name", 0, 1), ("name", 2, 3))
+    table = comparison_table(before, after, measure="span")
+    shown = lines(table)
+    assert ["city", "0.0000", *"—————"] in shown
+    assert ["name", "0.0000", "1.0000", "+1.0000", "1.0000", "1.0000", "2"] in shown
+    assert ["a[b]|c", "0.0000", "0.0000", "+0.0000", "0.0000", "0.0000", "1"] in shown
+    assert ["micro", "0.0000", "0.8000", "+0.8000", "1.0000", "0.6667", "3"] in shown
+    assert ["macro", "0.0000", "0.5000", "+0.5000", "0.5000", "0.5000", "3"] in shown
+    assert "Not the same gold" not in words(table)
+    reverse = lines(comparison_table(after, before, measure="span"))
+    assert ["city", "—", "0.0000", "—", "0.0000", "0.0000", "0"] in reverse
+
+
+def test_comparing_scores_on_different_gold_is_said() -> None:
+    other = evaluate([Document(TEXT)], [Prediction(TEXT)])
+    assert "Not the same gold" in words(comparison_table(other, scored(), measure="text"))
+
+
+def test_markdown_table() -> None:
+    text = markdown_table(scored(("name", 0, 1)), measure="span")
+    assert text.splitlines()[2:] == [
+        "| label | precision | recall | F1 | support |",
+        "|---|---:|---:|---:|---:|",
+        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | 1 |",
+        "| name | 1.0000 | 0.5000 | 0.6667 | 2 |",
+        "| **micro** | 1.0000 | 0.3333 | 0.5000 | 3 |",
+        "| **macro** | 0.5000 | 0.2500 | 0.3333 | 3 |",
+    ]
+
+
+def test_tables_of_nothing() -> None:
+    empty = evaluate([], [])
+    assert "0 documents" in words(score_table(empty, measure="text"))
+    assert "0 documents" in markdown_table(empty, measure="text")
+
+
+def test_a_measure_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match="measure 'partial' is not there; use one of: text, span"):
+        markdown_table(scored(), measure="partial")
