@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install quickstart check test soak bench clean
+.PHONY: install quickstart check test soak bench docs clean
 
 install: $(READY)
 
@@ -20,10 +20,11 @@ quickstart: install
 
 # Style, types, and the walls between the rooms.
 check: install
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/make.py --check
 
 test: check
 	$(BIN)/pytest -m 'not soak'
@@ -34,6 +35,10 @@ soak: install
 # samples/s of nertune and of the tutorial recipe, in one call. BASELINE is a script that trains the tutorial's way.
 bench: install
 	$(BIN)/python benchmarks/train.py
+
+# docs/cli.md, from the command line's own help.
+docs: install
+	$(BIN)/python docs/make.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 3 done with some items
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -16,12 +17,12 @@ from typing import Any, NoReturn
 from nertune import __version__
 from nertune.errors import InputError, NertuneError
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except KeyboardInterrupt:
@@ -38,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(str(error))
         return error.exit_code
+    except OSError as error:
+        if options.debug:
+            raise
+        full = error.errno == errno.ENOSPC
+        _say(f"{error}" + (". What was finished before is intact; make room and run it again" if full else ""))
+        return 2
     except Exception as error:
         if options.debug:
             raise
@@ -54,7 +61,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\nTry: {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
     parser = _Parser(prog="nertune", description="Turn an instruction-tuned LLM into a named-entity recognizer.")
     parser.add_argument("--version", action="version", version=f"nertune {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -285,6 +293,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from rich.table import Table
+    from rich.text import Text
 
     from nertune.doctor import examine
     from nertune.terminal import stdout
@@ -297,7 +306,7 @@ def _doctor(options: argparse.Namespace) -> int:
     for column in ("", "found", "to do"):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        table.add_row(finding.what, finding.found, finding.todo)
+        table.add_row(*map(Text, finding))
     stdout.print(table)
     return 0
 

@@ -62,7 +62,7 @@ def quickstart(*, output: str = "runs/quickstart", documents: int | None = None,
                 total=p.steps,
                 extra=f"loss {p.loss:.3f}  {p.samples_per_second:.2f} samples/s" if p.loss else "",
             ),
-            note=stderr.print,
+            note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
         )
 
     stderr.print(Rule("4  after", align="left", style="dim"))

@@ -60,7 +60,7 @@ class Meter:
         if self._bar:
             self._bar.stop()
         elif error is None and time.monotonic() - self._started > 2:
-            stderr.print(f"{self._what}: done in {_duration(time.monotonic() - self._started)}")
+            _line(f"{self._what}: done in {_duration(time.monotonic() - self._started)}")
 
     def update(self, done: int, *, total: int | None = None, extra: str = "", what: str | None = None) -> None:
         """Say that `done` of `total` units are through; `extra` is shown at the end of the line."""
@@ -76,7 +76,7 @@ class Meter:
         left = ""
         if done and self._total:
             left = f", about {_duration((now - self._started) / done * (self._total - done))} left"
-        stderr.print(f"{what or self._what}: {done}/{self._total or '?'}{left} {extra}".rstrip())
+        _line(f"{what or self._what}: {done}/{self._total or '?'}{left}  {extra}".rstrip())
 
 
 def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> Text:
@@ -114,12 +114,14 @@ def quiet_libraries() -> None:
     """Keep model libraries from talking over our own output."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is first imported
     warnings.filterwarnings("ignore")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    logging.getLogger("peft").setLevel(logging.ERROR)
+    for name in ("peft", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def conversion_meter(meter: Meter) -> Any:
@@ -129,6 +131,10 @@ def conversion_meter(meter: Meter) -> Any:
         meter.update(done, total=total, what=f"preparing the built-in model, once: {what}")
 
     return report
+
+
+def _line(text: str) -> None:
+    stderr.print(text, markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -15,14 +15,14 @@ from nertune.schema import Prediction
 __all__ = ["Recognizer"]
 
 # An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
-_ANSWER_BASE, _ANSWER_FACTOR = 96, 3
+_ANSWER_BASE, _ANSWER_FACTOR = 48, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Recognizer:
     """A renderer and an engine: the same prompt that training saw, generated, read and grounded.
 
-    `max_new_tokens` limits an answer; None allows three times the text's own tokens and 96 more.
+    `max_new_tokens` limits an answer; None allows three times the text's own tokens and 48 more.
     """
 
     renderer: Renderer

