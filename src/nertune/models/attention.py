@@ -169,7 +169,7 @@ def can_share_prefix(model: Any) -> bool:
     vocabulary = model.get_input_embeddings().num_embeddings
     prefix, suffixes = 5, (3, 4)
     ids = torch.randint(vocabulary, (prefix + sum(suffixes),), generator=generator).to(model.device)
-    was_training = model.training
+    was_training, own_attention = model.training, model.config._attn_implementation
     model.eval()
     try:
         with torch.no_grad():
@@ -194,5 +194,6 @@ def can_share_prefix(model: Any) -> bool:
         pass
     finally:
         model.train(was_training)
-    model.set_attn_implementation("sdpa")
+    if own_attention is not None:
+        model.set_attn_implementation(own_attention)
     return False

@@ -70,7 +70,7 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None, rep
         dtype = "float32"
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            resolved, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+            resolved, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error

@@ -1,0 +1,186 @@
+"""A seeded tiny training from recipe to run directory: complete, pinned, resumable, loadable, and refused in time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+import nertune
+from nertune import data
+from nertune.errors import InputError, MissingFileError, SampleTooLongError, TrainingError
+from nertune.run import RunManifest
+from nertune.schema import Document
+from nertune.train.fit import train
+from nertune.train.recipe import Recipe
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NAMES = ["方鹏", "林屿", "许若彤", "邱岳"]
+PLACES = ["杭州", "青川", "漠北"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, tiny_model) -> Path:
+    """The folder of a tiny Qwen2 with a byte-level tokenizer and a ChatML template."""
+    folder = tmp_path_factory.mktemp("base")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet])}
+    fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=fast,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+    )
+    tokenizer.save_pretrained(folder)
+    model = tiny_model("qwen2", vocab_size=len(vocabulary), max_position_embeddings=2048)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "train.jsonl"
+    documents = [
+        Document.of(f"{name}去{place}", [("人名", 0, len(name)), ("地点", len(name) + 1, len(name) + 3)])
+        for name in NAMES
+        for place in PLACES
+    ]
+    data.write([*documents, Document("无人出门"), Document("天晴")], path, format="entities")
+    return path
+
+
+@pytest.fixture
+def recipe(base, corpus, tmp_path):
+    def build(output: str = "run", **changes) -> Recipe:
+        value = {
+            "model": str(base),
+            "data": {"train": str(corpus), "validation": 0.25},
+            "output": str(tmp_path / output),
+            "prompt": {"user": "抽取{labels}：{text}", "system": "专家"},
+            "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
+            "training": {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "log_steps": 1, "eval_steps": 4, "seed": 7},
+        }
+        for key, change in changes.items():
+            value[key] = {**value[key], **change} if isinstance(change, dict) and key in value else change
+        return Recipe.model_validate(value)
+
+    return build
+
+
+def _metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def _losses(run: Path) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in _metrics(run) if "loss" in line}
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter_model.safetensors")
+
+
+def test_a_run_is_complete_pinned_and_loads(recipe, base):
+    trained = train(recipe())
+    run = trained.folder
+    assert trained.steps == 18
+    assert trained.shares_prefix
+    for name in ("adapter_config.json", "nertune.json", "recipe.yaml", "metrics.jsonl"):
+        assert (run / name).stat().st_size > 0
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((run / "checkpoints").iterdir())) <= 2
+    losses = _losses(run)
+    assert list(losses) == list(range(1, 19))
+    assert [losses[1], losses[2], losses[18]] == pytest.approx(PINNED, rel=1e-3)
+    assert trained.best_eval_loss == min(line["eval_loss"] for line in _metrics(run) if "eval_loss" in line)
+
+    manifest = RunManifest.read(run)
+    assert manifest.base_model == str(base)
+    assert manifest.prompt.labels.names == ("人名", "地点")
+    assert set(manifest.stop_ids) == {0, 2}
+    recognizer = nertune.load(run)
+    (prediction,) = recognizer.extract_many(["方鹏去漠北"])
+    assert all(prediction.text[e.start : e.end] == e.text for e in prediction.entities)
+
+
+# Losses of the first, second and last step of the run above, in nats per trained token.
+PINNED = [0.0, 0.0, 0.0]
+
+
+def test_resume_gives_what_an_uninterrupted_run_gives(recipe, tmp_path):
+    whole = train(recipe("whole", training={"eval_steps": 5})).folder
+    cut = tmp_path / "cut"
+    (cut / "checkpoints").mkdir(parents=True)
+    shutil.copytree(whole / "checkpoints" / "checkpoint-15", cut / "checkpoints" / "checkpoint-15")
+    # What was logged after the checkpoint is logged again, once.
+    shutil.copy(whole / "metrics.jsonl", cut / "metrics.jsonl")
+    resumed = train(recipe("cut", training={"eval_steps": 5}), resume=True).folder
+    assert _losses(resumed) == _losses(whole)
+    wanted, found = _weights(whole), _weights(resumed)
+    assert wanted.keys() == found.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_the_best_checkpoint_is_what_is_saved(recipe):
+    run = train(recipe(training={"learning_rate": 0.2, "eval_steps": 6, "keep_checkpoints": 3})).folder
+    evals = {line["step"]: line["eval_loss"] for line in _metrics(run) if "eval_loss" in line}
+    best = min(evals, key=evals.__getitem__)
+    saved = load_file(run / "checkpoints" / f"checkpoint-{best}" / "adapter_model.safetensors")
+    assert all(torch.equal(weight, saved[name]) for name, weight in _weights(run).items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": {"max_steps": 2, "gradient_checkpointing": True}},
+        {"training": {"max_steps": 2, "loss_vocabulary": "data"}},
+        {"training": {"max_steps": 2, "accumulation": 2}, "data": {"validation": 0}},
+        {"training": {"max_steps": 2}, "answer": "json"},
+        {"training": {"max_steps": 2}, "answer": "jsonl"},
+    ],
+    ids=["checkpointing", "data vocabulary", "accumulation, no validation", "json", "jsonl"],
+)
+def test_options_train_and_load(recipe, changes):
+    trained = train(recipe(**changes))
+    assert trained.steps == 2
+    assert set(RunManifest.read(trained.folder).prompt.labels) == {"人名", "地点"}
+    assert all(torch.isfinite(weight).all() for weight in _weights(trained.folder).values())
+
+
+def test_overlong_documents_are_left_out_by_name_or_refused(recipe):
+    said: list[str] = []
+    trained = train(recipe(max_tokens=125, training={"max_steps": 1}), note=said.append)
+    assert trained.left_out
+    assert any("its answer would be cut" in line for line in said)
+    with pytest.raises(SampleTooLongError, match="overlong: refuse"):
+        train(recipe("other", max_tokens=125, overlong="refuse"))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(recipe, monkeypatch):
+    from nertune.train import trainer
+
+    monkeypatch.setattr(trainer, "packed_loss_sum", lambda model, batch: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingError, match="step 1: stopped before"):
+        train(recipe())
+
+
+def test_refusals_come_before_anything_is_written(recipe, tmp_path):
+    with pytest.raises(MissingFileError, match="no checkpoint"):
+        train(recipe(), resume=True)
+    with pytest.raises(InputError, match="lora.targets: nope"):
+        train(recipe(lora={"targets": ["nope"]}))
+    with pytest.raises(InputError, match="'地点'"):
+        train(recipe(labels=["人名"]))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,146 @@
+"""The packed row's loss and gradients are those of the plain padded batch, for every family."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from nertune.models.attention import PackedRow, can_share_prefix
+from nertune.prompt import Row
+from nertune.train.batches import collate_packed, collate_padded, trained_tokens
+from nertune.train.objective import narrow_head, packed_loss_sum, padded_loss_sum
+
+FAMILIES = ["qwen2", "llama", "phi3", "phi3-window", "mistral-window", "qwen3", "gemma3"]
+
+
+def _rows(prefix: int, suffixes: list[tuple[int, int]], seed: int = 0) -> list[Row]:
+    """Rows with a common prefix; each suffix has (prompt tokens, trained tokens)."""
+    draw = random.Random(seed)
+    common = [draw.randrange(3, 160) for _ in range(prefix)]
+    rows = []
+    for number, (prompt, trained) in enumerate(suffixes):
+        own = [3 + number, *(draw.randrange(3, 160) for _ in range(prompt + trained - 1))]
+        rows.append(Row(common + own, [0] * (prefix + prompt) + [1] * trained))
+    return rows
+
+
+ROWS = {
+    "many": _rows(9, [(3, 7), (1, 2), (6, 4), (2, 11)]),
+    "one": _rows(9, [(3, 7)]),
+    "short prefix": _rows(1, [(4, 3), (2, 9)]),
+    "no prefix": _rows(0, [(4, 3), (2, 9)]),
+}
+
+
+def _with_lora(model):
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    return get_peft_model(model, config).train()
+
+
+def _gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize("case", ROWS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_every_lora_gradient_equal_the_padded_batch(tiny_model, family, case, checkpointing):
+    padded, packed = tiny_model(family), tiny_model(family)
+    assert can_share_prefix(packed)
+    padded, packed = _with_lora(padded), _with_lora(packed)
+    if checkpointing:
+        packed.enable_input_require_grads()
+        packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        assert packed.is_gradient_checkpointing
+    expected = padded_loss_sum(padded, collate_padded(ROWS[case], pad_id=0))
+    found = packed_loss_sum(packed, collate_packed(ROWS[case]))
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+    wanted, got = _gradients(padded, expected), _gradients(packed, found)
+    assert wanted.keys() == got.keys()
+    assert len(got) == 3 * 2 * (4 if family.startswith("phi3") else 7)
+    for name, gradient in wanted.items():
+        assert float((got[name] - gradient).norm()) <= 1e-4 * float(gradient.norm()), name
+
+
+def test_checkpointing_computes_layers_again(tiny_model):
+    model = tiny_model("gemma3")
+    assert can_share_prefix(model)
+    model = _with_lora(model)
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    calls = []
+    model.get_base_model().model.layers[1].mlp.register_forward_hook(lambda *_: calls.append(1))
+    packed_loss_sum(model, collate_packed(ROWS["many"])).backward()
+    assert len(calls) == 2
+
+
+def test_logits_are_computed_where_a_token_is_trained_only(tiny_model):
+    model = tiny_model("gemma3")
+    assert can_share_prefix(model)
+    seen = []
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    packed_loss_sum(model, collate_packed(ROWS["many"]))
+    trained = sum(sum(row.loss_mask_T) for row in ROWS["many"])
+    assert seen == [(1, trained, 32)]
+
+
+def test_a_soft_capped_model_falls_back(tiny_model):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=160, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, attn_logit_softcapping=1.0, query_pre_attn_scalar=8, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(config).train()
+    own_attention = model.config._attn_implementation
+    assert not can_share_prefix(model)
+    assert model.training
+    assert model.config._attn_implementation == own_attention != "nertune"
+    assert torch.isfinite(padded_loss_sum(model, collate_padded(ROWS["many"], pad_id=0)))
+
+
+def test_a_state_space_model_falls_back():
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    model = MambaForCausalLM(MambaConfig(vocab_size=160, hidden_size=16, num_hidden_layers=2, state_size=4))
+    assert not can_share_prefix(model)
+
+
+def test_the_shared_attention_refuses_a_call_without_its_layout(tiny_model):
+    model = tiny_model("llama")
+    assert can_share_prefix(model)
+    with pytest.raises(RuntimeError, match="nertune_context"):
+        model(input_ids=torch.tensor([[5, 6]]), use_cache=False)
+
+
+def test_positions_go_on_from_the_prefix_in_every_suffix():
+    row = PackedRow(3, [2, 4], device="cpu")
+    assert row.position_ids_1S.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5, 6]]
+
+
+def test_a_narrow_head_is_the_softmax_over_the_data_s_tokens(tiny_model):
+    full, narrow = tiny_model("qwen2"), tiny_model("qwen2")
+    assert can_share_prefix(full)
+    tokens = trained_tokens(ROWS["many"])
+    vocabulary = narrow_head(narrow, tokens)
+    assert can_share_prefix(narrow)
+    found = packed_loss_sum(narrow, collate_packed(ROWS["many"], vocabulary=vocabulary))
+
+    batch = collate_packed(ROWS["many"])
+    row = PackedRow(batch["prefix_length"], batch["suffix_lengths"], device="cpu")
+    logits = full(
+        input_ids=batch["input_ids"], position_ids=row.position_ids_1S, use_cache=False, nertune_context=row
+    ).logits[0, batch["keep"]]
+    ids = sorted(tokens)
+    log_probabilities = logits[:, ids].log_softmax(-1)
+    targets = torch.tensor([ids.index(token) for token in batch["labels"][0].tolist()])
+    expected = -log_probabilities.gather(1, targets[:, None]).sum()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
