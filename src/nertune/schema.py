@@ -15,7 +15,7 @@ from typing import Literal
 
 from nertune.errors import InputError
 
-__all__ = ["Document", "Entity", "LabelSet", "Mention", "ParseOutcome", "Prediction", "StopReason"]
+__all__ = ["Document", "Entity", "LabelSet", "Mention", "ParseOutcome", "Prediction", "StopReason", "in_reading_order"]
 
 StopReason = Literal["end", "length"]
 

@@ -97,5 +97,5 @@ def test_nothing_asked_nothing_given(tiny_model):
 
 def test_a_prompt_that_does_not_fit_is_refused(tiny_model):
     engine = LocalEngine(tiny_model("qwen2"), shares_prefix=False)
-    with pytest.raises(InputError, match="text 2: prompt of 500 tokens and 20 .* 512"):
+    with pytest.raises(InputError, match=r"text 2: prompt of 500 tokens and 20 .* 512"):
         engine.generate([Request((5,) * 3, STOP, 2), Request((5,) * 500, STOP, 20)])

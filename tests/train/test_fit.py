@@ -33,7 +33,9 @@ def base(tmp_path_factory, tiny_model) -> Path:
     """The folder of a tiny Qwen2 with a byte-level tokenizer and a ChatML template."""
     folder = tmp_path_factory.mktemp("base")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet])}
+    vocabulary = {
+        token: number for number, token in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet])
+    }
     fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
@@ -71,7 +73,14 @@ def recipe(base, corpus, tmp_path):
             "output": str(tmp_path / output),
             "prompt": {"user": "抽取{labels}：{text}", "system": "专家"},
             "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
-            "training": {"epochs": 3, "batch_size": 2, "learning_rate": 0.01, "log_steps": 1, "eval_steps": 4, "seed": 7},
+            "training": {
+                "epochs": 3,
+                "batch_size": 2,
+                "learning_rate": 0.01,
+                "log_steps": 1,
+                "eval_steps": 4,
+                "seed": 7,
+            },
         }
         for key, change in changes.items():
             value[key] = {**value[key], **change} if isinstance(change, dict) and key in value else change
@@ -95,15 +104,15 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 def test_a_run_is_complete_pinned_and_loads(recipe, base):
     trained = train(recipe())
     run = trained.folder
-    assert trained.steps == 18
+    assert trained.steps == 15
     assert trained.shares_prefix
     for name in ("adapter_config.json", "nertune.json", "recipe.yaml", "metrics.jsonl"):
         assert (run / name).stat().st_size > 0
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((run / "checkpoints").iterdir())) <= 2
     losses = _losses(run)
-    assert list(losses) == list(range(1, 19))
-    assert [losses[1], losses[2], losses[18]] == pytest.approx(PINNED, rel=1e-3)
+    assert list(losses) == list(range(1, 16))
+    assert [losses[1], losses[2], losses[15]] == pytest.approx(PINNED, rel=1e-4)
     assert trained.best_eval_loss == min(line["eval_loss"] for line in _metrics(run) if "eval_loss" in line)
 
     manifest = RunManifest.read(run)
@@ -116,7 +125,7 @@ def test_a_run_is_complete_pinned_and_loads(recipe, base):
 
 
 # Losses of the first, second and last step of the run above, in nats per trained token.
-PINNED = [0.0, 0.0, 0.0]
+PINNED = [5.579173, 5.539265, 5.365612]
 
 
 def test_resume_gives_what_an_uninterrupted_run_gives(recipe, tmp_path):
@@ -161,11 +170,11 @@ def test_options_train_and_load(recipe, changes):
 
 def test_overlong_documents_are_left_out_by_name_or_refused(recipe):
     said: list[str] = []
-    trained = train(recipe(max_tokens=125, training={"max_steps": 1}), note=said.append)
+    trained = train(recipe(max_tokens=115, training={"max_steps": 1}), note=said.append)
     assert trained.left_out
     assert any("its answer would be cut" in line for line in said)
     with pytest.raises(SampleTooLongError, match="overlong: refuse"):
-        train(recipe("other", max_tokens=125, overlong="refuse"))
+        train(recipe("other", max_tokens=115, overlong="refuse"))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(recipe, monkeypatch):
@@ -179,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(recipe, monkeypatch):
 def test_refusals_come_before_anything_is_written(recipe, tmp_path):
     with pytest.raises(MissingFileError, match="no checkpoint"):
         train(recipe(), resume=True)
-    with pytest.raises(InputError, match="lora.targets: nope"):
+    with pytest.raises(InputError, match=r"lora\.targets: nope"):
         train(recipe(lora={"targets": ["nope"]}))
     with pytest.raises(InputError, match="'地点'"):
         train(recipe(labels=["人名"]))

@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from nertune.prompt import ParsedAnswer, Placed
-from nertune.schema import Entity, LabelSet, Mention
+from nertune.schema import Entity, LabelSet, Mention, in_reading_order
 
 __all__ = ["Grounded", "ground"]
 
@@ -33,7 +33,7 @@ def ground(text: str, answer: ParsedAnswer, labels: LabelSet | None = None) -> G
     if labels is not None:
         ungrounded += [Mention(e.label, e.text) for e in entities if e.label not in labels]
         entities = [entity for entity in entities if entity.label in labels]
-    return Grounded(tuple(dict.fromkeys(entities)), tuple(ungrounded))
+    return Grounded(in_reading_order(dict.fromkeys(entities)), tuple(ungrounded))
 
 
 def _ground_mentions(text: str, mentions: Sequence[Mention]) -> tuple[list[Entity], list[Mention]]:

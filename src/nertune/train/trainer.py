@@ -57,10 +57,10 @@ class NerTrainer(Trainer):
             loss = loss_sum / num_items_in_batch * self.accelerator.num_processes
         if model.training and not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"the loss is {float(loss)} at step {self.state.global_step + 1}: stopped before the weights were "
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}: stopped before the weights were "
                 "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
             )
-        return (loss, None) if return_outputs else loss
+        return (loss, (loss.detach(),)) if return_outputs else loss
 
 
 class MetricsFile(TrainerCallback):

@@ -1,0 +1,52 @@
+"""Grounding: every entity at its place, and nothing that is not there."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nertune.extract import ground
+from nertune.prompt import ParsedAnswer, answer_format
+from nertune.schema import LabelSet, Mention, ParseOutcome
+
+
+def _listed(text: str, *mentions: tuple[str, str]):
+    answer = ParsedAnswer(ParseOutcome.CLEAN, tuple(Mention(*mention) for mention in mentions))
+    entities, ungrounded = ground(text, answer)
+    return [(e.label, e.start) for e in entities], [m.text for m in ungrounded]
+
+
+def test_the_nth_mention_goes_to_the_nth_occurrence():
+    assert _listed("桂和桂和桂", ("n", "桂"), ("n", "桂")) == ([("n", 0), ("n", 2)], [])
+
+
+def test_a_repetition_without_a_place_is_ungrounded():
+    assert _listed("桂", ("n", "桂"), ("n", "桂"), ("n", "叶")) == ([("n", 0)], ["桂", "叶"])
+
+
+def test_one_place_may_have_two_labels():
+    assert _listed("桂", ("n", "桂"), ("p", "桂")) == ([("n", 0), ("p", 0)], [])
+
+
+def test_an_unknown_label_is_ungrounded():
+    answer = ParsedAnswer(ParseOutcome.CLEAN, (Mention("x", "桂"),))
+    assert ground("桂", answer, LabelSet(("n",))) == ((), (Mention("x", "桂"),))
+
+
+def test_an_altered_copy_is_aligned():
+    text = "甲在杭州，乙在杭州。"
+    for answer in ("甲在杭州,乙在[杭州 | 地点]。", "在杭州，乙在[杭州 | 地点]", "甲甲在杭州，乙在[杭州 | 地点]。"):
+        (entity,) = ground(text, answer_format("inline").parse(answer)).entities
+        assert (entity.start, entity.text) == (7, "杭州")
+
+
+def test_stripped_edges_are_no_alteration():
+    (entity,) = ground("  桂 ", answer_format("inline").parse("[桂 | n]")).entities
+    assert entity.start == 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("甲乙[]| ab", min_size=1, max_size=20), st.text("甲乙[]| ab", max_size=30))
+def test_every_entity_is_its_slice(text, answer):
+    entities, _ = ground(text, answer_format("inline").parse(answer))
+    assert all(text[e.start : e.end] == e.text for e in entities)
