@@ -109,6 +109,6 @@ def test_no_room_and_no_package(cache, monkeypatch):
     with pytest.raises(DiskSpaceError, match="NERTUNE_CACHE"):
         ensure_builtin()
     monkeypatch.setattr(builtin, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match="nertune\\[demo\\]"):
+    with pytest.raises(MissingExtraError, match=r"nertune\[demo\]"):
         resolve_model(BUILTIN)
     assert list(cache.iterdir()) == []

@@ -388,7 +388,7 @@ def test_templates_come_from_folders_too(tmp_path):
     (tmp_path / "user.txt").unlink()
     with pytest.raises(MissingFileError, match=r"user\.txt"):
         load_template(str(tmp_path))
-    with pytest.raises(MissingFileError, match="neither built in .*cluener"):
+    with pytest.raises(MissingFileError, match=r"neither built in .*cluener"):
         load_template("no-such-template")
 
 

@@ -78,9 +78,10 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
     try:
         prompt = _render(tokenizer, system=_SYSTEM if with_system else None, user=_USER)
     except Exception as refused:  # Jinja templates raise what they like, "System role not supported" among it.
-        if not with_system:
+        try:
+            prompt, in_user = _render(tokenizer, system=None, user=_USER), with_system
+        except Exception:
             raise InputError(f"the model's chat template cannot render a single user turn: {refused}") from refused
-        prompt, in_user = _render(tokenizer, system=None, user=_USER), True
     marked = with_system and not in_user
     if prompt.count(_USER) != 1 or (marked and prompt.count(_SYSTEM) != 1):
         raise InputError("the model's chat template does not keep system and user text as they are; name another model")
