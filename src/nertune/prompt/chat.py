@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nertune.errors import InputError
 from nertune.prompt.tokenizer import Tokenizer
@@ -27,8 +28,21 @@ DEFAULT_TEMPLATE = """\
 
 # Marks that no template looks for and no trimming touches.
 _SYSTEM, _USER, _ANSWER = "\ue000nertune-system\ue001", "\ue000nertune-user\ue001", "\ue000nertune-answer\ue001"
+# White space that no template writes: where it is gone, the template trims.
+_PAD = "\u2003"
 # Reasoning models open a reasoning part unless told not to; templates that know no such switch ignore it.
 _SWITCHES = {"enable_thinking": False}
+
+
+class Trim(NamedTuple):
+    """On which sides a template strips the white space of a content."""
+
+    left: bool
+    right: bool
+
+    def __call__(self, content: str) -> str:
+        content = content.lstrip() if self.left else content
+        return content.rstrip() if self.right else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +50,8 @@ class ChatPieces:
     """The template's text around the contents, for one system turn (or none) and one user turn.
 
     A prompt is `before_system + system + before_user + user + before_answer`; a trained row goes on with the answer and
-    `turn_end`. With `system_in_user` the system text is the head of the user's content. `trims` says that the
-    template strips white space from contents.
+    `turn_end`. With `system_in_user` the system text is the head of the user's content. `trim_system` and `trim_user`
+    strip what the template strips.
     """
 
     before_system: str
@@ -46,14 +60,15 @@ class ChatPieces:
     turn_end: str
     has_system: bool
     system_in_user: bool
-    trims: bool
+    trim_system: Trim
+    trim_user: Trim
 
     def contents(self, system: str | None, user: str) -> tuple[str, str]:
         """System and user content as they enter the prompt."""
         if system is None or self.system_in_user:
             user = user if system is None else f"{system}\n\n{user}"
             system = ""
-        return (system.strip(), user.strip()) if self.trims else (system, user)
+        return self.trim_system(system), self.trim_user(user)
 
 
 def chat_template_source(tokenizer: Tokenizer) -> str:
@@ -91,7 +106,7 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
         if _SYSTEM not in before_user:
             raise InputError("the model's chat template puts the system text after the user's; name another model")
         before_system, before_user = before_user.split(_SYSTEM)
-    padded = _render(tokenizer, system=f" {_SYSTEM} " if marked else None, user=f" {_USER} ")
+    padded = _render(tokenizer, system=_PAD + _SYSTEM + _PAD if marked else None, user=_PAD + _USER + _PAD)
     return ChatPieces(
         before_system=before_system,
         before_user=before_user,
@@ -99,8 +114,13 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
         turn_end=_turn_end(tokenizer),
         has_system=marked,
         system_in_user=in_user,
-        trims=f" {_USER} " not in padded,
+        trim_system=_trim(padded, _SYSTEM),
+        trim_user=_trim(padded, _USER),
     )
+
+
+def _trim(padded: str, mark: str) -> Trim:
+    return Trim(left=_PAD + mark not in padded, right=mark + _PAD not in padded)
 
 
 def _turn_end(tokenizer: Tokenizer) -> str:
