@@ -1,8 +1,10 @@
-"""Tiny seeded models of real architectures, made in the test."""
+"""Tiny seeded models of real architectures, and small real tokenizers of the chat families, made in the test."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,3 +56,26 @@ def tiny_model() -> Callable[[str], Any]:
         return model.eval()
 
     return build
+
+
+def _beside(name: str) -> Any:
+    """A module of this folder; the tests are no package, so nothing here can be imported by name."""
+    specification = importlib.util.spec_from_file_location(f"nertune_{name}", Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+chat_tokenizers = _beside("chat_tokenizers")
+
+
+@pytest.fixture(scope="session")
+def family_of() -> Callable[[str], Any]:
+    """A function from a chat family's name to its tokenizer, control strings and turn end."""
+    return chat_tokenizers.family
+
+
+@pytest.fixture(scope="session", params=chat_tokenizers.BUILDERS)
+def family(request: pytest.FixtureRequest) -> Any:
+    """Every chat family in turn."""
+    return chat_tokenizers.family(request.param)

@@ -65,7 +65,7 @@ class RunManifest:
                 max_tokens=value["max_tokens"],
                 versions=value["versions"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); train again or restore it") from error

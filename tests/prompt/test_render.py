@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,7 @@ def spec_of(
     return PromptSpec(PromptTemplate(user, system), LABELS, answer_format(answer))
 
 
+@functools.cache
 def renderer_of(family: str, answer: str = "inline", **template) -> Renderer:
     return Renderer(tokenizer_of(family), spec_of(answer, **template))
 

@@ -9,84 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import nertune
-from nertune import data
 from nertune.errors import InputError, MissingFileError, SampleTooLongError, TrainingError
 from nertune.run import RunManifest
-from nertune.schema import Document
 from nertune.train.fit import train
-from nertune.train.recipe import Recipe
-
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-NAMES = ["方鹏", "林屿", "许若彤", "邱岳"]
-PLACES = ["杭州", "青川", "漠北"]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory, tiny_model) -> Path:
-    """The folder of a tiny Qwen2 with a byte-level tokenizer and a ChatML template."""
-    folder = tmp_path_factory.mktemp("base")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {
-        token: number for number, token in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *alphabet])
-    }
-    fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=fast,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
-        chat_template=CHATML,
-    )
-    tokenizer.save_pretrained(folder)
-    model = tiny_model("qwen2", vocab_size=len(vocabulary), max_position_embeddings=2048)
-    model.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("corpus") / "train.jsonl"
-    documents = [
-        Document.of(f"{name}去{place}", [("人名", 0, len(name)), ("地点", len(name) + 1, len(name) + 3)])
-        for name in NAMES
-        for place in PLACES
-    ]
-    data.write([*documents, Document("无人出门"), Document("天晴")], path, format="entities")
-    return path
-
-
-@pytest.fixture
-def recipe(base, corpus, tmp_path):
-    def build(output: str = "run", **changes) -> Recipe:
-        value = {
-            "model": str(base),
-            "data": {"train": str(corpus), "validation": 0.25},
-            "output": str(tmp_path / output),
-            "prompt": {"user": "抽取{labels}：{text}", "system": "专家"},
-            "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
-            "training": {
-                "epochs": 3,
-                "batch_size": 2,
-                "learning_rate": 0.01,
-                "log_steps": 1,
-                "eval_steps": 4,
-                "seed": 7,
-            },
-        }
-        for key, change in changes.items():
-            value[key] = {**value[key], **change} if isinstance(change, dict) and key in value else change
-        return Recipe.model_validate(value)
-
-    return build
 
 
 def _metrics(run: Path) -> list[dict]:

@@ -120,11 +120,16 @@ class LocalEngine:
 
     def _decode_plain(self, batch: Sequence[Request]) -> list[Completion]:
         """The model's own generate, left-padded: for attention that cannot share a prefix."""
+        from transformers import GenerationConfig
+
         longest = max(len(request.prompt_ids) for request in batch)
         gaps = [longest - len(request.prompt_ids) for request in batch]
-        stop_ids = sorted(batch[0].stop_ids)
-        pad = stop_ids[0]
+        # A row may end early at what ends every request; what ends some is looked for below.
+        common_stops = sorted(frozenset.intersection(*(request.stop_ids for request in batch)))
+        pad = 0
         device = self._model.device
+        # A model's own settings are for conversation: sampling, penalties. These would reach even a greedy call.
+        self._model.generation_config = GenerationConfig()
         out = self._model.generate(
             input_ids=torch.tensor(
                 [[pad] * gap + list(r.prompt_ids) for gap, r in zip(gaps, batch, strict=True)], device=device
@@ -132,12 +137,13 @@ class LocalEngine:
             attention_mask=torch.tensor([[0] * gap + [1] * (longest - gap) for gap in gaps], device=device),
             max_new_tokens=max(request.max_new_tokens for request in batch),
             do_sample=False,
-            eos_token_id=stop_ids,
+            eos_token_id=common_stops or None,
             pad_token_id=pad,
         )
         completions = []
         for request, ids in zip(batch, out[:, longest:].tolist(), strict=True):
-            answer = list(itertools.takewhile(lambda token: token not in stop_ids, ids))
+            end = next((place for place, token in enumerate(ids) if token in request.stop_ids), len(ids))
+            answer = ids[:end]
             stop: StopReason = "end" if len(answer) < min(len(ids), request.max_new_tokens) else "length"
             completions.append(Completion(tuple(answer[: request.max_new_tokens]), stop))
         return completions

@@ -78,9 +78,17 @@ def _forward(
         raise RuntimeError("a model with shared-prefix attention was called without nertune_context")
     if dropout or softcap is not None:
         raise NotImplementedError("shared-prefix attention has no attention dropout and no soft-capping")
+    if sliding_window is None and _is_windowed(module):
+        raise NotImplementedError("the model hides distant tokens by a mask and does not say how far a token sees")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = cast(int, module.layer_idx)
     return nertune_context.attend(query, key, value, layer=layer, scale=scale, window=sliding_window), None
+
+
+def _is_windowed(module: torch.nn.Module) -> bool:
+    """Whether the model calls this layer's attention local."""
+    layer_types: Any = getattr(getattr(module, "config", None), "layer_types", None)
+    return bool(layer_types) and layer_types[cast(int, module.layer_idx)] in ("sliding_attention", "chunked_attention")
 
 
 class PackedRow:
@@ -163,7 +171,8 @@ def _additive(query_positions: Tensor, key_positions: Tensor, window: int | None
 def can_share_prefix(model: Any) -> bool:
     """Try the packed row on a few tokens against plain rows; leaves the model on whichever attention it will use.
 
-    Models with linear attention, soft-capped scores or attention of their own give other numbers or refuse.
+    Models with linear attention, soft-capped scores or attention of their own give other numbers or refuse; so do, in
+    training mode, models that drop attention weights.
     """
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().num_embeddings
@@ -180,14 +189,18 @@ def can_share_prefix(model: Any) -> bool:
                 start += length
             use_shared_prefix_attention(model)
             packed_row = PackedRow(prefix, suffixes, device=ids.device)
-            packed = model(
-                input_ids=ids[None],
-                position_ids=packed_row.position_ids_1S,
-                use_cache=False,
-                nertune_context=packed_row,
-            ).logits[0, prefix:]
+            inputs = {
+                "input_ids": ids[None],
+                "position_ids": packed_row.position_ids_1S,
+                "use_cache": False,
+                "nertune_context": packed_row,
+            }
+            packed = model(**inputs).logits[0, prefix:]
+            if was_training:
+                model.train()(**inputs)
         expected = torch.cat(plain)
-        tolerance = 1e-3 if expected.dtype == torch.float32 else 5e-2
+        # Exact models differ by 1e-6; a short convolution in a model with weak weights shows no more than 3e-4.
+        tolerance = 1e-4 if expected.dtype == torch.float32 else 5e-2
         if torch.allclose(packed, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
             return True
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError):

@@ -78,23 +78,15 @@ class SafeEncoder:
             text = text.lstrip()
         if not text:
             return []
-        plain = self._plain_tokenizer if after else self._plain_tokenizer_at_start
+        plain = self._plain_tokenizers[1 if after else 0]
         ids = list(plain.encode(text, add_special_tokens=False).ids)
         if not self._control_ids.isdisjoint(ids):
             raise InputError(f"the tokenizer reads chat control inside {text[:60]!r} and offers no way to prevent it")
         return ids
 
     @cached_property
-    def _plain_tokenizer(self) -> Any:
-        """The same tokenizer without its control tokens, for text that stands after one of them."""
-        return self._without_controls(at_start=False)
-
-    @cached_property
-    def _plain_tokenizer_at_start(self) -> Any:
-        """The same, for text that begins a prompt or an answer."""
-        return self._without_controls(at_start=True)
-
-    def _without_controls(self, *, at_start: bool) -> Any:
+    def _plain_tokenizers(self) -> tuple[Any, Any]:
+        """The same tokenizer without its control tokens: for text at the very start, and for text after a control token."""
         from tokenizers import Tokenizer as FastTokenizer
 
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -108,13 +100,16 @@ class SafeEncoder:
             added for added in description["added_tokens"] if added["content"] not in self._control
         ]
         description["post_processor"] = None
-        if not at_start:
-            _prepend_nothing(description["pre_tokenizer"])
-        return FastTokenizer.from_str(json.dumps(description))
+        at_start = FastTokenizer.from_str(json.dumps(description))
+        if not _prepend_nothing(description["pre_tokenizer"]):
+            return at_start, at_start
+        return at_start, FastTokenizer.from_str(json.dumps(description))
 
 
-def _prepend_nothing(pre_tokenizer: dict[str, Any] | None) -> None:
-    """Metaspace in the scheme "first" puts its mark at the start of the whole prompt alone, not of every stretch."""
-    for step in [pre_tokenizer, *pre_tokenizer.get("pretokenizers", [])] if pre_tokenizer else []:
-        if step.get("prepend_scheme") == "first":
-            step["prepend_scheme"] = "never"
+def _prepend_nothing(pre_tokenizer: dict[str, Any] | None) -> bool:
+    """Metaspace in the scheme "first" marks the start of the whole prompt alone; whether that had to be switched off."""
+    steps = [pre_tokenizer, *pre_tokenizer.get("pretokenizers", [])] if pre_tokenizer else []
+    first = [step for step in steps if step.get("prepend_scheme") == "first"]
+    for step in first:
+        step["prepend_scheme"] = "never"
+    return bool(first)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from nertune.errors import InputError, MissingFileError
@@ -63,7 +64,7 @@ def builtin_templates() -> tuple[str, ...]:
 def load_template(name: str) -> PromptTemplate:
     """A built-in template by name, or one from a folder that holds `user.txt` and, optionally, `system.txt`.
 
-    Raises MissingFileError when there is neither.
+    Raises MissingFileError when there is neither, InputError when a file is not UTF-8.
     """
     if name in builtin_templates():
         folder = files(__package__).joinpath("templates", name)
@@ -75,7 +76,11 @@ def load_template(name: str) -> PromptTemplate:
     user, system = folder.joinpath("user.txt"), folder.joinpath("system.txt")
     if not user.is_file():
         raise MissingFileError(f"{folder}: a prompt template needs a file user.txt")
-    return PromptTemplate(
-        user.read_text(encoding="utf-8").removesuffix("\n"),
-        system.read_text(encoding="utf-8").removesuffix("\n") if system.is_file() else None,
-    )
+    return PromptTemplate(_read(user), _read(system) if system.is_file() else None)
+
+
+def _read(file: Traversable) -> str:
+    try:
+        return file.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error

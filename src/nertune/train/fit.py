@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -157,18 +158,31 @@ def train(
 
 def _check_output(folder: Path, *, resume: bool) -> Path | None:
     """The checkpoint to go on from, if any. Refuses to write over a run that is there."""
-    from transformers.trainer_utils import get_last_checkpoint
-
-    checkpoints = folder / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = _last_whole_checkpoint(folder / "checkpoints")
     if resume:
         if last is None:
             raise MissingFileError(f"{folder}: no checkpoint to resume from; start without --resume")
-        return Path(last)
+        return last
     if last is not None or (folder / MANIFEST).exists():
         raise InputError(f"{folder} already holds a run. Go on with it: --resume; or write elsewhere: output=FOLDER")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file, not a folder")
+    return None
+
+
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that a kill did not cut off: transformers writes its trainer_state.json last."""
+    by_step = {
+        int(number): path
+        for path in folder.glob("checkpoint-*")
+        if (number := path.name.removeprefix("checkpoint-")).isdecimal()
+    }
+    for step in sorted(by_step, reverse=True):
+        try:
+            json.loads((by_step[step] / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return by_step[step]
     return None
 
 
@@ -187,7 +201,7 @@ def _prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
 
     from nertune.models.attention import can_share_prefix
 
-    packed = can_share_prefix(model)
+    packed = can_share_prefix(model.train())
     lora = recipe.lora
     targets: str | list[str] = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     if not isinstance(targets, str):
@@ -197,17 +211,18 @@ def _prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
             raise InputError(f"lora.targets: {', '.join(missing)} not in {recipe.model}; use all-linear")
     if recipe.training.gradient_checkpointing:
         model.enable_input_require_grads()
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            task_type=TaskType.CAUSAL_LM,
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-            base_model_name_or_path=recipe.model,
-        ),
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        base_model_name_or_path=recipe.model,
     )
+    try:
+        model = get_peft_model(model, config)
+    except ValueError as error:
+        raise InputError(f"lora.targets: {targets} does not fit {recipe.model}: {error}") from error
     return model, packed
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
+from nertune.schema import LabelSet
 
 __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
 
@@ -24,7 +25,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(_Section):
@@ -132,7 +133,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise RecipeError([f"not UTF-8: {error.reason} at byte {error.start}"], source=str(path)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
         raise RecipeError([f"not YAML: {' '.join(str(error).split())}"], source=str(path)) from error
     if not isinstance(value, dict):
         raise RecipeError([f"expected keys such as model, data, output; found {value!r:.60}"], source=str(path))
@@ -157,7 +158,7 @@ def _apply(value: dict[str, Any], override: str) -> str | None:
             return f"{key}: {section!r} holds a value, not keys"
     try:
         value[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         value[last] = text
     return None
 
@@ -174,7 +175,7 @@ def _validate(value: dict[str, Any], problems: list[str]) -> Recipe | None:
             if problem not in seen:
                 problems.append(problem)
             seen.add(problem)
-    for section, check in (("prompt", _check_prompt), ("answer", parse_answer)):
+    for section, check in (("prompt", _check_prompt), ("answer", parse_answer), ("labels", _check_labels)):
         if section in value and not any(problem.startswith(section) for problem in problems):
             try:
                 check(value[section])
@@ -187,16 +188,23 @@ def _check_prompt(value: Any) -> None:
     PromptSection.model_validate(value).load()
 
 
+def _check_labels(value: Any) -> None:
+    if value is not None:
+        LabelSet(tuple(value))
+
+
 def _explain(found: Any) -> str:
     """One pydantic error as `key: what is wrong`."""
-    location = [part for part in found["loc"] if isinstance(part, str) and part.isidentifier() and part != "str"]
-    # Unions add the member's name to the location; it is not a key of the recipe.
-    key = ".".join(location)
     if found["type"] == "extra_forbidden":
+        location = [str(part) for part in found["loc"]]
+        key = ".".join(location)
         section = _section_at(location[:-1])
         near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
         return f"{key}: unknown key; {hint}"
+    # Unions add the member's name to the location; it is not a key of the recipe.
+    location = [part for part in found["loc"] if isinstance(part, str) and part.isidentifier() and part != "str"]
+    key = ".".join(location) or "recipe"
     if found["type"] == "missing":
         return f"{key}: required key is missing"
     return f"{key}: {found['msg'][0].lower()}{found['msg'][1:]}, found {found['input']!r:.60}"

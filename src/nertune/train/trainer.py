@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
 from nertune.errors import TrainingError
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
@@ -33,12 +35,14 @@ class NerTrainer(Trainer):
     """Trains on packed batches, or on padded ones where the model cannot share a prefix.
 
     The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
-    processes, as in transformers' own causal-language-model loss.
+    processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
     """
 
     def __init__(self, *args: Any, packed: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._loss_sum = packed_loss_sum if packed else padded_loss_sum
+        # Summed loss and number of tokens of the evaluation that is going on.
+        self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
 
@@ -50,6 +54,8 @@ class NerTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         loss_sum = self._loss_sum(model, inputs)
+        if not model.training:
+            self._evaluated_2 += torch.stack([loss_sum.detach(), (inputs["labels"] != -100).sum()])
         if num_items_in_batch is None:
             loss = loss_sum / (inputs["labels"] != -100).sum()
         else:
@@ -61,6 +67,20 @@ class NerTrainer(Trainer):
                 "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
             )
         return (loss, (loss.detach(),)) if return_outputs else loss
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As transformers', which gives a short batch, or one of short answers, the weight of a full one."""
+        self._evaluated_2.zero_()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        loss_sum, tokens = self.accelerator.reduce(self._evaluated_2).tolist()
+        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens})
 
 
 class MetricsFile(TrainerCallback):

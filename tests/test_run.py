@@ -1,0 +1,124 @@
+"""The run's manifest comes back equal, or says why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nertune.errors import MissingFileError, RunError
+from nertune.prompt import PromptSpec, PromptTemplate, answer_format
+from nertune.run import MANIFEST, RunManifest, write_atomically
+from nertune.schema import LabelSet
+
+
+def _manifest(answer: str) -> RunManifest:
+    spec = PromptSpec(PromptTemplate("句：{text}", "系统"), LabelSet(("地点", "name")), answer_format(answer))
+    return RunManifest("base", spec, "ab" * 32, (151645, 151643), 77, {"torch": "2"})
+
+
+@pytest.mark.parametrize("answer", ["inline", "json", "jsonl"])
+def test_a_manifest_comes_back_equal(tmp_path, answer):
+    _manifest(answer).write(tmp_path)
+    assert RunManifest.read(tmp_path) == _manifest(answer)
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+
+
+def test_a_missing_manifest_is_no_run(tmp_path):
+    with pytest.raises(MissingFileError, match="not a finished run"):
+        RunManifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", '{"format": 1}'])
+def test_a_damaged_manifest_says_so(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content, encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        RunManifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["base_model", "prompt", "template_hash", "stop_ids", "max_tokens", "versions"])
+def test_a_manifest_without_a_key_is_damaged(tmp_path, key):
+    _manifest("json").write(tmp_path)
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    del value[key]
+    (tmp_path / MANIFEST).write_text(json.dumps(value), encoding="utf-8")
+    with pytest.raises(RunError, match=f"damaged .*{key}"):
+        RunManifest.read(tmp_path)
+
+
+def test_another_format_is_refused_by_number(tmp_path):
+    _manifest("json").write(tmp_path)
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    (tmp_path / MANIFEST).write_text(json.dumps({**value, "format": 2}), encoding="utf-8")
+    with pytest.raises(RunError, match="written in format 2, this version reads 1"):
+        RunManifest.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": {}},
+        {"prompt": "x"},
+        {"prompt": {"system": None, "user": None, "labels": ["a"], "answer": {"format": "json"}}},
+        {"prompt": {"system": None, "user": "no place", "labels": ["a"], "answer": {"format": "json"}}},
+        {"prompt": {"system": None, "user": "{text}", "labels": [], "answer": {"format": "json"}}},
+        {"prompt": {"system": None, "user": "{text}", "labels": ["a"], "answer": {"format": "yaml"}}},
+        {"prompt": {"system": None, "user": "{text}", "labels": ["a"], "answer": "json"}},
+        {"stop_ids": None},
+    ],
+    ids=str,
+)
+def test_a_manifest_with_wrong_contents_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    _manifest("json").write(tmp_path)
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    (tmp_path / MANIFEST).write_text(json.dumps({**value, **change}), encoding="utf-8")
+    with pytest.raises(RunError, match=rf"{MANIFEST}: damaged .*train again or restore"):
+        RunManifest.read(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_bytes(b"\xff\x00{")
+    with pytest.raises(RunError, match="damaged"):
+        RunManifest.read(tmp_path)
+
+
+def test_answer_options_come_back(tmp_path: Path) -> None:
+    answer = answer_format("jsonl", {"nothing": "无", "text_key": "t", "distinct": True})
+    spec = PromptSpec(PromptTemplate('{"a": {labels}} {text}\n', None), LabelSet(("𠮷",)), answer)
+    manifest = RunManifest("Qwen/Qwen2-1.5B-Instruct", spec, "0" * 64, (), 1)
+    manifest.write(tmp_path)
+    assert RunManifest.read(tmp_path) == manifest
+    assert "𠮷" in (tmp_path / MANIFEST).read_text(encoding="utf-8")
+
+
+def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, "旧" * 1000)
+    write_atomically(path, "新")
+    assert path.read_text(encoding="utf-8") == "新"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+    monkeypatch.setattr(f"nertune.run.os.{step}", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,97 @@
+"""The shared words: an entity is its slice, documents are in reading order, label sets hold usable names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nertune import schema
+from nertune.errors import InputError
+from nertune.schema import Document, Entity, LabelSet, Mention, ParseOutcome, Prediction, in_reading_order
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text", "message"),
+    [
+        (0, 0, "", "empty or negative"),
+        (3, 2, "x", "empty or negative"),
+        (-1, 1, "ab", "empty or negative"),
+        (0, 2, "𠮷", "has 1 characters, its span"),
+    ],
+)
+def test_impossible_entities(start: int, end: int, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Entity("n", start, end, text)
+
+
+@pytest.mark.parametrize("holder", [Document, Prediction])
+def test_an_entity_must_be_its_slice(holder: type[Document] | type[Prediction]) -> None:
+    with pytest.raises(InputError, match=r"'桂' \(n\) is not what the text holds at \[0, 1\): '叶'"):
+        holder("叶老桂", (Entity("n", 0, 1, "桂"),))
+    with pytest.raises(InputError, match=r"\[2, 4\): '桂'"):
+        holder("叶老桂", (Entity("n", 2, 4, "桂桂"),))
+
+
+SPANS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), st.integers(1, 6)).filter(lambda s: s[1] < s[2]))
+
+
+@given(SPANS)
+def test_documents_are_in_reading_order(spans: list[tuple[str, int, int]]) -> None:
+    document = Document.of("a𠮷b😀 c", spans)
+    keys = [(e.start, -e.end, e.label) for e in document.entities]
+    assert keys == sorted((start, -end, label) for label, start, end in spans)
+    assert all(document.text[e.start : e.end] == e.text for e in document.entities)
+    assert in_reading_order(reversed(document.entities)) == document.entities
+    assert Prediction(document.text, tuple(reversed(document.entities))).entities == document.entities
+
+
+def test_everything_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Document("x").text = "y"
+
+
+def test_prediction_as_json() -> None:
+    prediction = Prediction(
+        "叶老桂", (Entity("n", 0, 3, "叶老桂", 0.5),), (Mention("p", "南京"),), "length", ParseOutcome.REPAIRED, "7"
+    )
+    assert prediction.to_json() == {
+        "id": "7",
+        "text": "叶老桂",
+        "entities": [{"start": 0, "end": 3, "label": "n", "text": "叶老桂", "score": 0.5}],
+        "ungrounded": [{"label": "p", "text": "南京"}],
+        "stop": "length",
+    }
+
+
+@pytest.mark.parametrize("name", ["", " a", "a ", "a[", "a]", "a|b", "a\\", "a\nb", "\u3000"])
+def test_unusable_labels(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be used"):
+        LabelSet(("ok", name))
+
+
+def test_label_sets_are_sets() -> None:
+    with pytest.raises(InputError, match="at least one label"):
+        LabelSet(())
+    with pytest.raises(InputError, match="named twice: a, b"):
+        LabelSet(("b", "a", "b", "a", "c"))
+    labels = LabelSet(("organization", "地点"))
+    assert (list(labels), len(labels)) == (["organization", "地点"], 2)
+    assert "地点" in labels
+    assert "人名" not in labels
+    assert labels.nearest("organisation") == "organization"
+    assert labels.nearest("xyz") is None
+
+
+def test_labels_by_frequency() -> None:
+    documents = [Document.of("abc", [("x", 0, 1), ("z", 1, 2)]), Document.of("abc", [("z", 0, 1), ("y", 1, 2)])]
+    assert LabelSet.from_documents(documents).names == ("z", "x", "y")
+    with pytest.raises(InputError, match="at least one label"):
+        LabelSet.from_documents([Document("abc")])
+
+
+def test_exports() -> None:
+    defined = {name for name, value in vars(schema).items() if getattr(value, "__module__", "") == schema.__name__}
+    assert {name for name in defined if not name.startswith("_")} | {"StopReason"} == set(schema.__all__)

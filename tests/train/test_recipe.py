@@ -1,0 +1,188 @@
+"""Recipes: everything checked at once, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nertune.errors import MissingFileError, RecipeError
+from nertune.prompt import PromptTemplate, answer_format, load_template
+from nertune.train.recipe import Recipe, load_recipe
+
+GOOD = "model: m\noutput: out\ndata: {train: 训练.jsonl}\n"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def load(content: str | bytes, *overrides: str):
+        path = tmp_path / "recipe.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return load_recipe(path, overrides)
+
+    return load
+
+
+def test_a_recipe_written_out_is_an_equal_recipe(recipe):
+    first = recipe(GOOD, "answer={format: json, distinct: false}", "labels=[name, 地点]", "data.validation=dev.jsonl")
+    assert recipe(first.to_yaml()) == first
+    assert "训练.jsonl" in first.to_yaml()
+
+
+def test_all_problems_are_listed_together(recipe):
+    with pytest.raises(RecipeError) as caught:
+        recipe("output: out\ndata: {train: x, limti: 3}\nlora: {rank: 0}\nanswer: jsn\n", "nonsense")
+    problems = "\n".join(caught.value.problems)
+    assert len(caught.value.problems) == 5
+    for part in ("model: required", "data.limti: unknown key; did you mean 'limit'", "lora.rank:", "answer: unknown"):
+        assert part in problems
+    assert "'nonsense': expected key=value" in problems
+
+
+def test_overrides_and_numbers_as_people_write_them(recipe):
+    changed = recipe(GOOD, "training.epochs=3", "training.learning_rate=1e-4", "lora.targets=[q_proj]")
+    assert changed.training.epochs == 3
+    assert changed.training.learning_rate == 1e-4
+    assert changed.lora.targets == ("q_proj",)
+    assert recipe(GOOD + "training: {learning_rate: 1e-4}\n").training.learning_rate == 1e-4
+    with pytest.raises(RecipeError, match="'model' holds a value"):
+        recipe(GOOD, "model.name=x")
+
+
+def test_files_that_hold_no_recipe(recipe, tmp_path):
+    # The first character's two bytes in GB18030 happen to be valid UTF-8; the second's are not.
+    with pytest.raises(RecipeError, match=r"not UTF-8: .* at byte 27"):
+        recipe("model: m\noutput: o\ndata: 训练\n".encode("gb18030"))
+    with pytest.raises(RecipeError, match="not YAML"):
+        recipe("a: [")
+    for content in ("- a\n", "", "word"):
+        with pytest.raises(RecipeError, match="expected keys such as model"):
+            recipe(content)
+    with pytest.raises(MissingFileError, match="no such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+Load = Callable[..., Recipe]
+
+
+def problems_of(recipe: Load, content: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        recipe(content, *overrides)
+    assert str(caught.value).count("\n") == len(caught.value.problems)
+    return caught.value.problems
+
+
+def test_defaults(recipe: Load) -> None:
+    loaded = recipe(GOOD)
+    assert (loaded.model, loaded.output, loaded.data.train) == ("m", "out", "训练.jsonl")
+    assert (loaded.data.validation, loaded.max_tokens, loaded.overlong, loaded.labels) == (0.1, 1024, "drop", None)
+    assert (loaded.lora.rank, loaded.lora.alpha, loaded.lora.dropout) == (64, 16, 0.1)
+    assert (loaded.training.epochs, loaded.training.learning_rate, loaded.training.seed) == (2, 1e-4, 1024)
+    assert loaded.answer_format() == answer_format("inline")
+    assert loaded.prompt.load() == load_template("ner")
+    assert recipe(loaded.to_yaml()) == loaded
+
+
+def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
+    loaded = recipe(GOOD + "prompt: {template: cluener, user: '句：{text}'}\n")
+    assert loaded.prompt.load() == PromptTemplate("句：{text}", load_template("cluener").system)
+    assert recipe(GOOD, "prompt.system=短").prompt.load().system == "短"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("modle: x", "modle: unknown key; did you mean 'model'?"),
+        ("max-tokens: 3", "max-tokens: unknown key; did you mean 'max_tokens'?"),
+        ("标签: 3", "标签: unknown key; known: model, data, output,"),
+        ("training: {learning-rate: 3}", "training.learning-rate: unknown key; did you mean 'learning_rate'?"),
+        ("training: {learningrate: 3}", "training.learningrate: unknown key; did you mean 'learning_rate'?"),
+        ("training: {str: 3}", "training.str: unknown key;"),
+        ("lora: {r: 3}", "lora.r: unknown key; "),
+        ("lora: {rank: 0}", "lora.rank: input should be greater than 0, found 0"),
+        ("lora: {rank: big}", "lora.rank: input should be a valid integer"),
+        ("lora: {dropout: 1}", "lora.dropout: input should be less than 1, found 1"),
+        ("lora: 3", "lora: input should be a valid dictionary"),
+        ("training: {epochs: .inf}", "training.epochs: input should be a finite number, found inf"),
+        ("training: {epochs: .nan}", "training.epochs: input should be "),
+        ("training: {scheduler: cosin}", "training.scheduler: input should be 'linear', 'cosine',"),
+        ("overlong: cut", "overlong: input should be 'drop' or 'refuse', found 'cut'"),
+        ("labels: name", "labels: input should be a valid tuple, found 'name'"),
+        ("labels: []", "labels: a label set needs at least one label"),
+        ("labels: [a, a]", "labels: labels named twice: a"),
+        ("labels: ['a]']", "labels: label 'a]' cannot be used"),
+        ("prompt: {template: nope}", "prompt: prompt template 'nope' is neither built in (ccfbdci, cluener,"),
+        ("prompt: {user: '句：'}", "prompt: a prompt's user part needs {text} exactly once, found 0 times"),
+        ("answer: jsom", "answer: unknown answer format 'jsom'; did you mean 'json'?"),
+        ("answer: {format: json, distinkt: 1}", "answer: answer format 'json' has no option 'distinkt'."),
+        ("answer: {format: json, distinct: 1}", "answer: option 'distinct' of answer format 'json' must be a bool"),
+        ("answer: {distinct: true}", "answer: a mapping under 'answer' needs 'format': one of inline, json, jsonl"),
+        ("1: x", "recipe: keys should be strings, found 1"),
+    ],
+)
+def test_every_problem_names_its_key(recipe: Load, line: str, problem: str) -> None:
+    (found,) = problems_of(recipe, f"{GOOD}{line}\n")
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize("line", ["answer: 3", "answer: [json]", "lora: {targets: 3}"])
+def test_values_of_no_allowed_type(recipe: Load, line: str) -> None:
+    key = "answer" if line.startswith("answer") else "lora.targets"
+    for problem in problems_of(recipe, f"{GOOD}{line}\n"):
+        assert problem.startswith(f"{key}: input should be")
+
+
+def test_missing_keys_and_everything_else_together(recipe: Load) -> None:
+    content = "data: {format: x}\nlora: {rank: 0, alfa: 1}\nprompt: {template: nope}\nanswer: xml\nlabels: [a, a]\n"
+    problems = problems_of(recipe, content, "training.epoch=3", "bad", "data.format.x=1")
+    keys = [problem.split(":")[0] for problem in problems]
+    assert keys == [
+        "'bad'",
+        "data.format.x",
+        "model",
+        "data.train",
+        "output",
+        "lora.rank",
+        "lora.alfa",
+        "training.epoch",
+        "prompt",
+        "answer",
+        "labels",
+    ]
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "training.epochs", "training.epochs: 3"])
+def test_overrides_need_a_key_and_a_value(recipe: Load, override: str) -> None:
+    assert problems_of(recipe, GOOD, override) == [f"{override!r}: expected key=value, such as training.epochs=3"]
+
+
+def test_overrides_are_yaml(recipe: Load) -> None:
+    changed = recipe(
+        GOOD + "labels: [a]\n",
+        "training.gradient_checkpointing=true",
+        "data.validation=0",
+        "labels=null",
+        "prompt.user={text}=[",
+        "training.max_steps=1",
+        "output=a=b",
+        "model=2024-13-45",
+    )
+    assert changed.training.gradient_checkpointing is True
+    assert (changed.data.validation, changed.labels, changed.training.max_steps) == (0, None, 1)
+    assert (changed.prompt.user, changed.output, changed.model) == ("{text}=[", "a=b", "2024-13-45")
+
+
+@pytest.mark.parametrize(
+    "content", ["model: 2024-13-45\n", "a: [", "a: {b", "\tx: 1", "a: b: c", "x: !!python/object:os.x {}"]
+)
+def test_files_that_are_no_yaml(recipe: Load, content: str) -> None:
+    (problem,) = problems_of(recipe, content)
+    assert problem.startswith("not YAML: ")
+
+
+def test_a_template_folder_in_another_encoding_is_a_problem_too(recipe: Load, tmp_path: Path) -> None:
+    (tmp_path / "user.txt").write_bytes("请识别：{text}".encode("gb18030"))
+    (problem,) = problems_of(recipe, f"{GOOD}prompt: {{template: {tmp_path}}}\n")
+    assert problem.startswith("prompt: ")
+    assert "not UTF-8" in problem
