@@ -95,7 +95,7 @@ def _recipe(output: str, documents: int | None, epochs: float) -> Recipe:
             learning_rate=1e-3,
             scheduler="cosine",
             warmup=0.05,
-            loss_vocabulary="data",
+            loss_vocabulary="sampled",
             eval_steps=10_000,
         ),
     )

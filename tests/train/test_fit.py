@@ -81,12 +81,12 @@ def test_the_best_checkpoint_is_what_is_saved(recipe):
     "changes",
     [
         {"training": {"max_steps": 2, "gradient_checkpointing": True}},
-        {"training": {"max_steps": 2, "loss_vocabulary": "data"}},
+        {"training": {"max_steps": 2, "loss_vocabulary": "sampled"}},
         {"training": {"max_steps": 2, "accumulation": 2}, "data": {"validation": 0}},
         {"training": {"max_steps": 2}, "answer": "json"},
         {"training": {"max_steps": 2}, "answer": "jsonl"},
     ],
-    ids=["checkpointing", "data vocabulary", "accumulation, no validation", "json", "jsonl"],
+    ids=["checkpointing", "sampled vocabulary", "accumulation, no validation", "json", "jsonl"],
 )
 def test_options_train_and_load(recipe, changes):
     trained = train(recipe(**changes))

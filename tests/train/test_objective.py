@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 
 from nertune.models.attention import PackedRow, can_share_prefix
 from nertune.prompt import Row
-from nertune.train.batches import collate_packed, collate_padded, trained_tokens
-from nertune.train.objective import narrow_head, packed_loss_sum, padded_loss_sum
+from nertune.train.batches import collate_packed, collate_padded
+from nertune.train.objective import packed_loss_sum, padded_loss_sum
 
 FAMILIES = ["qwen2", "llama", "phi3", "phi3-window", "mistral-window", "qwen3", "gemma3"]
 
@@ -124,23 +124,3 @@ def test_the_shared_attention_refuses_a_call_without_its_layout(tiny_model):
 def test_positions_go_on_from_the_prefix_in_every_suffix():
     row = PackedRow(3, [2, 4], device="cpu")
     assert row.position_ids_1S.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5, 6]]
-
-
-def test_a_narrow_head_is_the_softmax_over_the_data_s_tokens(tiny_model):
-    full, narrow = tiny_model("qwen2"), tiny_model("qwen2")
-    assert can_share_prefix(full)
-    tokens = trained_tokens(ROWS["many"])
-    vocabulary = narrow_head(narrow, tokens)
-    assert can_share_prefix(narrow)
-    found = packed_loss_sum(narrow, collate_packed(ROWS["many"], vocabulary=vocabulary))
-
-    batch = collate_packed(ROWS["many"])
-    row = PackedRow(batch["prefix_length"], batch["suffix_lengths"], device="cpu")
-    logits = full(
-        input_ids=batch["input_ids"], position_ids=row.position_ids_1S, use_cache=False, nertune_context=row
-    ).logits[0, batch["keep"]]
-    ids = sorted(tokens)
-    log_probabilities = logits[:, ids].log_softmax(-1)
-    targets = torch.tensor([ids.index(token) for token in batch["labels"][0].tolist()])
-    expected = -log_probabilities.gather(1, targets[:, None]).sum()
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)

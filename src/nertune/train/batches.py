@@ -100,7 +100,7 @@ def collate_packed(rows: Sequence[Row], *, vocabulary: Mapping[int, int] | None 
     """One packed row for a micro-batch.
 
     `input_ids` (1, S); `prefix_length` and `suffix_lengths` say how it is laid out; `keep` (M) the places whose next token
-    is trained and `labels` (1, M) those tokens, as rows of a narrowed output layer where `vocabulary` maps them.
+    is trained and `labels` (1, M) those tokens, as columns of a sampled output layer where `vocabulary` maps them.
     `shift_labels` repeats `labels` for the trainer's token count.
     """
     prefix = shared_prefix_length(rows)

@@ -90,7 +90,7 @@ def train(
     """
     from transformers import set_seed
 
-    from nertune.train.objective import narrow_head
+    from nertune.train.sampled import SAMPLED, sample_head
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
@@ -112,12 +112,12 @@ def train(
 
     set_seed(settings.seed)
     model = load_model(recipe.model, dtype=settings.dtype)
-    vocabulary = None
-    if settings.loss_vocabulary == "data":
-        every_row = [*rows.rows, *(eval_rows.rows if eval_rows else ())]
-        vocabulary = narrow_head(model, trained_tokens(every_row))
-        say(f"loss over the data's own {len(vocabulary):,} tokens (training.loss_vocabulary: data)")
     model, packed = _prepare_model(model, recipe)
+    vocabulary = None
+    if settings.loss_vocabulary == "sampled":
+        every_row = [*rows.rows, *(eval_rows.rows if eval_rows else ())]
+        vocabulary = sample_head(model.get_base_model(), trained_tokens(every_row))
+        say(f"loss over the data's own {len(vocabulary):,} tokens and {SAMPLED:,} sampled ones a step")
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 

@@ -66,7 +66,7 @@ class LoraSection(_Section):
 class TrainingSection(_Section):
     """How long and how fast. Steps are optimizer steps; one takes `batch_size` x `accumulation` samples a process.
 
-    `loss_vocabulary`: "full" for the exact cross-entropy, "data" for a softmax over the tokens of the data's answers only.
+    `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 2
@@ -78,7 +78,7 @@ class TrainingSection(_Section):
     warmup: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    loss_vocabulary: Literal["full", "data"] = "full"
+    loss_vocabulary: Literal["full", "sampled"] = "full"
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     log_steps: Positive = 10
