@@ -28,7 +28,7 @@ __all__ = ["quickstart"]
 _SHOWN = 5
 
 
-def quickstart(*, output: str = "runs/quickstart", documents: int | None = None, epochs: float = 2) -> Path:
+def quickstart(*, output: str = "runs/quickstart", documents: int | None = None, epochs: float = 1.25) -> Path:
     """Convert, score, train, score again, and show. Returns the run directory.
 
     `documents`: use only so many of the sample sentences (for a fast look); None for all.
@@ -41,17 +41,23 @@ def quickstart(*, output: str = "runs/quickstart", documents: int | None = None,
     spec = PromptSpec(recipe.prompt.load(), corpus.labels, recipe.answer_format())
     stderr.print(
         f"[bold]nertune quickstart[/]: Gemma 3 270M learns {len(corpus.labels)} labels from "
-        f"{len(corpus.documents)} sentences; {len(held_out)} others measure it."
+        f"{len(corpus.documents)} sentences; {len(held_out)} others measure it.",
+        soft_wrap=True,
     )
 
     stderr.print(Rule("1  the model", align="left", style="dim"))
     with Meter("preparing the built-in model, once", 1) as meter:
-        stderr.print(f"{BUILTIN} in {ensure_builtin(conversion_meter(meter))} (Gemma Terms of Use apply)")
+        stderr.print(
+            f"{BUILTIN} in {ensure_builtin(conversion_meter(meter))} (Gemma Terms of Use apply)", soft_wrap=True
+        )
 
     stderr.print(Rule("2  before: the untrained model on the held-out sentences", align="left", style="dim"))
     # An untrained model rambles; what it has not said within the length of an answer is no answer.
     before = _score(replace(untrained(BUILTIN, spec), max_new_tokens=64), held_out)[0]
-    stderr.print(f"micro-F1 {before.metrics['text'].micro.f1:.4f} (text), {before.metrics['span'].micro.f1:.4f} (span)")
+    stderr.print(
+        f"micro-F1 {before.metrics['text'].micro.f1:.4f} (text), {before.metrics['span'].micro.f1:.4f} (span)",
+        soft_wrap=True,
+    )
 
     stderr.print(Rule("3  training: LoRA", align="left", style="dim"))
     with Meter("training") as meter:

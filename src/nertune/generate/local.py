@@ -18,16 +18,36 @@ from nertune.schema import StopReason
 __all__ = ["LocalEngine"]
 
 
+class _FewRowsHead(torch.nn.Module):
+    """The output layer for the few rows of a decoding step on a processor: W hᵀ in place of h Wᵀ.
+
+    With 8 to 64 rows and a vocabulary of 262,144 the library's h Wᵀ takes 1.6 to 4 times as long as the same product
+    transposed, and the output layer is most of a step.
+    """
+
+    def __init__(self, head: torch.nn.Linear) -> None:
+        super().__init__()
+        self.weight = head.weight
+
+    def forward(self, hidden_1BD: Tensor) -> Tensor:
+        flat = hidden_1BD.flatten(0, -2)
+        return (self.weight @ flat.T).T.view(*hidden_1BD.shape[:-1], -1)
+
+
 class LocalEngine:
     """Runs a causal language model of transformers.
 
-    `model`: with any adapter merged. `batch_size`: sequences decoded together. Models whose attention cannot share a
-    prefix are run through their own `generate`, several times slower; `shares_prefix` tells.
+    `model`: with any adapter merged; the engine owns it from here on. `batch_size`: sequences decoded together.
+    Models whose attention cannot share a prefix are run through their own `generate`, several times slower;
+    `shares_prefix` tells.
     """
 
     def __init__(self, model: Any, *, shares_prefix: bool, batch_size: int = 32) -> None:
         self.shares_prefix = shares_prefix
         self._model = model.eval()
+        head = model.get_output_embeddings()
+        if model.device.type == "cpu" and isinstance(head, torch.nn.Linear) and head.bias is None:
+            model.set_output_embeddings(_FewRowsHead(head))
         self._batch_size = batch_size
         self._prefix_ids: tuple[int, ...] = ()
         self._prefix = PrefixStates([], [], 0)
