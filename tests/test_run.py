@@ -10,7 +10,7 @@ import pytest
 
 from nertune.errors import MissingFileError, RunError
 from nertune.prompt import PromptSpec, PromptTemplate, answer_format
-from nertune.run import MANIFEST, RunManifest, write_atomically
+from nertune.run import MANIFEST, RunManifest
 from nertune.schema import LabelSet
 
 
@@ -91,34 +91,3 @@ def test_answer_options_come_back(tmp_path: Path) -> None:
     manifest.write(tmp_path)
     assert RunManifest.read(tmp_path) == manifest
     assert "𠮷" in (tmp_path / MANIFEST).read_text(encoding="utf-8")
-
-
-def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    write_atomically(path, "旧" * 1000)
-    write_atomically(path, "新")
-    assert path.read_text(encoding="utf-8") == "新"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "file.json"
-    write_atomically(path, "old")
-    monkeypatch.setattr(f"nertune.run.os.{step}", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, "new")
-    assert path.read_text(encoding="utf-8") == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_text_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "new \ud800")
-    assert path.read_text(encoding="utf-8") == "old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TextIO
 
 from nertune import data
+from nertune.atomic import write_text
 from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
 from nertune.extract import Recognizer
 from nertune.prompt import PromptSpec, answer_format, load_template
-from nertune.run import write_atomically
 from nertune.schema import Document, Prediction
 from nertune.terminal import Meter, highlight, stdout
 
@@ -98,12 +98,12 @@ def evaluate_on(recognizer: Recognizer, documents: Sequence[Document], *, out: s
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         report = json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2)
-        write_atomically(folder / "evaluation.json", report + "\n")
+        write_text(folder / "evaluation.json", report + "\n")
         lines = [
             json.dumps(replace(prediction, id=document.id).to_json(), ensure_ascii=False) + "\n"
             for document, prediction in zip(documents, predictions, strict=True)
         ]
-        write_atomically(folder / "predictions.jsonl", "".join(lines))
+        write_text(folder / "predictions.jsonl", "".join(lines))
     return evaluation
 
 

@@ -12,16 +12,15 @@ RUN/
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nertune.atomic import write_text
 from nertune.errors import MissingFileError, RunError
 from nertune.prompt import PromptSpec
 
-__all__ = ["MANIFEST", "RunManifest", "write_atomically"]
+__all__ = ["MANIFEST", "RunManifest"]
 
 MANIFEST = "nertune.json"
 _FORMAT = 1
@@ -45,7 +44,7 @@ class RunManifest:
     def write(self, folder: Path) -> None:
         """Write `nertune.json` into a run directory, whole or not at all."""
         value = {"format": _FORMAT, **asdict(self), "prompt": self.prompt.to_json()}
-        write_atomically(folder / MANIFEST, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+        write_text(folder / MANIFEST, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> RunManifest:
@@ -69,18 +68,3 @@ class RunManifest:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); train again or restore it") from error
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Replace a text file so that a reader, or a crash, sees the old content or the new, never a part."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as scratch:
-        try:
-            scratch.write(content)
-            scratch.flush()
-            os.fsync(scratch.fileno())
-            os.replace(scratch.name, path)
-        except BaseException:
-            os.unlink(scratch.name)
-            raise

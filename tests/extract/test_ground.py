@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nertune.extract import ground
 from nertune.prompt import ParsedAnswer, answer_format
-from nertune.schema import LabelSet, Mention, ParseOutcome
+from nertune.schema import Document, LabelSet, Mention, ParseOutcome
 
 
 def _listed(text: str, *mentions: tuple[str, str]):
@@ -43,6 +45,35 @@ def test_an_altered_copy_is_aligned():
 def test_stripped_edges_are_no_alteration():
     (entity,) = ground("  桂 ", answer_format("inline").parse("[桂 | n]")).entities
     assert entity.start == 2
+
+
+def test_a_composed_answer_finds_the_decomposed_text():
+    """Qwen's tokenizer normalizes to NFC: what it copies of 'e + accent' or of Hangul jamo comes back as one character."""
+    text = unicodedata.normalize("NFD", "在 café 见 김밥 店")
+    assert len(text) > len("在 café 见 김밥 店")
+    inline = answer_format("inline").parse("在 [café | n] 见 [김밥 | p] 店")
+    listed = ParsedAnswer(ParseOutcome.CLEAN, (Mention("n", "café"), Mention("p", "김밥")))
+    for answer in (inline, listed):
+        entities, ungrounded = ground(text, answer)
+        assert [unicodedata.normalize("NFC", e.text) for e in entities] == ["café", "김밥"]
+        assert all(text[e.start : e.end] == e.text for e in entities)
+        assert ungrounded == ()
+
+
+def test_a_verbatim_answer_to_decomposed_text_keeps_its_places():
+    text = "e\u0301a"
+    (entity,) = ground(text, answer_format("inline").parse("[e\u0301 | n]a")).entities
+    assert (entity.start, entity.end) == (0, 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("e\u0301\u1100\u1161\u11a8Å甲", min_size=1, max_size=12), st.data())
+def test_decomposed_texts_round_trip_through_nfc(text, draw):
+    start = draw.draw(st.integers(0, len(text) - 1))
+    document = Document.of(text, [("n", start, draw.draw(st.integers(start + 1, len(text))))])
+    answer = unicodedata.normalize("NFC", answer_format("inline").write(document))
+    entities, _ = ground(text, answer_format("inline").parse(answer))
+    assert all(text[e.start : e.end] == e.text for e in entities)
 
 
 @settings(max_examples=200, deadline=None)

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.data.atomic import checked, replacing
+from nertune.atomic import replacing
+from nertune.data.atomic import checked
 from nertune.data.records import Record, decode_at, describe, forbidden_string, skip_space
 from nertune.data.spans import Placed
 from nertune.errors import DataError, InputError

@@ -1,55 +1,16 @@
-"""Files that are there whole or not at all: written beside their place, synced, then moved onto it."""
+"""Records written so that a reader can read them back, and the file whole or not at all."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import secrets
-import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Iterable, Mapping
 
+from nertune.atomic import replacing
 from nertune.data.records import forbidden_string
-from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
+from nertune.errors import DataError
 
-__all__ = ["checked", "replacing", "write_jsonl"]
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    """A UTF-8 text file to write; it takes the place of `path` when the block ends without an error.
-
-    A link is followed, an existing file's permissions are kept, and nothing is left behind on failure.
-    Raises MissingFileError (no such directory), DiskSpaceError (disk full) and DataError (all else).
-    """
-    shown = os.fspath(path)
-    target = Path(os.path.realpath(shown))
-    if not target.parent.is_dir():
-        raise MissingFileError(f"{shown}: there is no directory {target.parent}; make it first")
-    if target.exists() and not target.is_file():
-        kind = "a directory" if target.is_dir() else "not a regular file"
-        raise DataError(f"cannot be written: it is {kind}", path=shown)
-    temporary = target.with_name(f".nertune-{secrets.token_hex(6)}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        temporary.replace(target)
-        _sync_directory(target.parent)
-    except NertuneError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskSpaceError(f"{shown}: no room left on the disk; nothing was changed") from error
-        raise DataError(f"cannot be written: {error.strerror or error}", path=shown) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["checked", "write_jsonl"]
 
 
 def write_jsonl(rows: Iterable[Mapping[str, object]], path: str | os.PathLike[str]) -> None:
@@ -66,13 +27,3 @@ def checked(row: Mapping[str, object], path: str | os.PathLike[str], number: int
         message = f"cannot be written: record {number} holds NUL or half of a surrogate pair: {found[:60]!a}"
         raise DataError(message, path=os.fspath(path))
     return row
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":  # elsewhere a directory cannot be opened
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

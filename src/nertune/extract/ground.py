@@ -7,6 +7,7 @@ text does not hold stays visible as ungrounded.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
@@ -25,15 +26,63 @@ class Grounded(NamedTuple):
 
 
 def ground(text: str, answer: ParsedAnswer, labels: LabelSet | None = None) -> Grounded:
-    """Place an answer's mentions in the text. Mentions with a label outside `labels` are ungrounded."""
-    if answer.copy is not None:
-        entities, ungrounded = _ground_copy(text, answer.copy, answer.placed)
-    else:
-        entities, ungrounded = _ground_mentions(text, answer.mentions)
+    """Place an answer's mentions in the text. Mentions with a label outside `labels` are ungrounded.
+
+    Tokenizers that normalize to NFC (Qwen's) give decomposed text back composed: such an answer is compared with the
+    composed text and its places are carried back.
+    """
+    composed = None if unicodedata.is_normalized("NFC", text) else _compose(text)
+    if composed is not None:
+        entities, ungrounded = _ground_in(composed.text, answer)
+        entities, outside = composed.carry_back(text, entities)
+        ungrounded += outside
+    if composed is None or ungrounded:
+        direct = _ground_in(text, answer)
+        if composed is None or len(direct[1]) < len(ungrounded):
+            entities, ungrounded = direct
     if labels is not None:
         ungrounded += [Mention(e.label, e.text) for e in entities if e.label not in labels]
         entities = [entity for entity in entities if entity.label in labels]
     return Grounded(in_reading_order(dict.fromkeys(entities)), tuple(ungrounded))
+
+
+class _Composed(NamedTuple):
+    """A text in NFC. `origin` gives, for each place of it between clusters, the place of the text as it was."""
+
+    text: str
+    origin: dict[int, int]
+
+    def carry_back(self, text: str, entities: Sequence[Entity]) -> tuple[list[Entity], list[Mention]]:
+        """The entities at their places in the text as it was, and those that begin or end inside a cluster."""
+        carried, lost = [], []
+        for entity in entities:
+            start, end = self.origin.get(entity.start), self.origin.get(entity.end)
+            if start is None or end is None:
+                lost.append(Mention(entity.label, entity.text))
+            else:
+                carried.append(Entity(entity.label, start, end, text[start:end]))
+        return carried, lost
+
+
+def _compose(text: str) -> _Composed | None:
+    """The text in NFC (Unicode Standard Annex #15), cluster by cluster; None where clusters cannot be told apart."""
+    parts: list[str] = []
+    origin = {0: 0}
+    length = start = 0
+    for end in range(1, len(text) + 1):
+        if end < len(text) and (unicodedata.combining(text[end]) or "\u1160" <= text[end] <= "\u11ff"):
+            continue
+        parts.append(unicodedata.normalize("NFC", text[start:end]))
+        length += len(parts[-1])
+        origin[length] = start = end
+    composed = "".join(parts)
+    return _Composed(composed, origin) if composed == unicodedata.normalize("NFC", text) else None
+
+
+def _ground_in(text: str, answer: ParsedAnswer) -> tuple[list[Entity], list[Mention]]:
+    if answer.copy is not None:
+        return _ground_copy(text, answer.copy, answer.placed)
+    return _ground_mentions(text, answer.mentions)
 
 
 def _ground_mentions(text: str, mentions: Sequence[Mention]) -> tuple[list[Entity], list[Mention]]:

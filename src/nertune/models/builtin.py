@@ -99,6 +99,7 @@ def _convert(scratch: Path, built: Path, report: Report) -> None:
     report("checking the model file", 0, total)
     source = assemble(scratch / "model.gguf")
     report("reading the tokenizer", 2, total)
+    showed_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     # transformers opens the file anew for tokenizer, config and weights; scanning it is most of the time.
     read_often, module = gguf.GGUFReader, vars(gguf)
@@ -121,7 +122,8 @@ def _convert(scratch: Path, built: Path, report: Report) -> None:
         tokenizer.save_pretrained(built)
     finally:
         module["GGUFReader"] = read_often
-        logging.enable_progress_bar()
+        if showed_bars:
+            logging.enable_progress_bar()
     report("done", total, total)
 
 

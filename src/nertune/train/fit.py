@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from nertune import data
+from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError
 from nertune.models import load_model, load_tokenizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
-from nertune.run import MANIFEST, RunManifest, write_atomically
+from nertune.run import MANIFEST, RunManifest
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
 from nertune.train.recipe import Recipe
@@ -122,7 +123,7 @@ def train(
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "recipe.yaml", recipe.to_yaml())
+    write_text(folder / "recipe.yaml", recipe.to_yaml())
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
     if report:
         callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nertune.atomic import replacing, write_text
 from nertune.data import write
-from nertune.data.atomic import replacing
 from nertune.errors import DataError, DiskSpaceError, MissingFileError
 from nertune.schema import Document
 
@@ -60,3 +60,37 @@ def test_links_are_followed_and_permissions_kept(tmp_path: Path) -> None:
 def test_devices_are_not_replaced() -> None:
     with pytest.raises(DataError, match="it is not a regular file"), replacing("/dev/null") as file:
         file.write("x")
+
+
+def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_text(path, "旧" * 1000)
+    write_text(path, "新")
+    assert path.read_text(encoding="utf-8") == "新"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", [(os, "fsync"), (Path, "replace")], ids=["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[object, str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "file.json"
+    write_text(path, "old")
+    monkeypatch.setattr(*step, full)
+    with pytest.raises(DiskSpaceError, match="no room left on the disk; nothing was changed"):
+        write_text(path, "new")
+    monkeypatch.undo()
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]

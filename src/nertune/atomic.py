@@ -1,0 +1,66 @@
+"""Files that are there whole or not at all: written beside their place, synced, then moved onto it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
+
+__all__ = ["replacing", "write_text"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """A UTF-8 text file to write; it takes the place of `path` when the block ends without an error.
+
+    A link is followed, an existing file's permissions are kept, and nothing is left behind on failure.
+    Raises MissingFileError (no such directory), DiskSpaceError (disk full) and DataError (all else).
+    """
+    shown = os.fspath(path)
+    target = Path(os.path.realpath(shown))
+    if not target.parent.is_dir():
+        raise MissingFileError(f"{shown}: there is no directory {target.parent}; make it first")
+    if target.exists() and not target.is_file():
+        kind = "a directory" if target.is_dir() else "not a regular file"
+        raise DataError(f"cannot be written: it is {kind}", path=shown)
+    temporary = target.with_name(f".nertune-{secrets.token_hex(6)}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+        temporary.replace(target)
+        _sync_directory(target.parent)
+    except NertuneError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskSpaceError(f"{shown}: no room left on the disk; nothing was changed") from error
+        raise DataError(f"cannot be written: {error.strerror or error}", path=shown) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Replace a file's whole content. Raises what `replacing` raises."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name != "posix":  # elsewhere a directory cannot be opened
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
