@@ -67,6 +67,12 @@ def test_another_format_is_refused_by_number(tmp_path):
         {"prompt": {"system": None, "user": "{text}", "labels": ["a"], "answer": {"format": "yaml"}}},
         {"prompt": {"system": None, "user": "{text}", "labels": ["a"], "answer": "json"}},
         {"stop_ids": None},
+        {"stop_ids": ["1"]},
+        {"max_tokens": "77"},
+        {"max_tokens": True},
+        {"versions": []},
+        {"base_model": None},
+        {"template_hash": 1},
     ],
     ids=str,
 )

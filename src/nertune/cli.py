@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -78,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--documents", type=_positive, metavar="N", help="only the first N sample sentences: a fast look"
     )
     quickstart.add_argument(
-        "--epochs", type=float, default=1.25, metavar="E", help="passes over the data (default: %(default)s)"
+        "--epochs", type=_above_zero, default=1.25, metavar="E", help="passes over the data (default: %(default)s)"
     )
     quickstart.set_defaults(run=_quickstart)
 
@@ -156,6 +157,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def _quickstart(options: argparse.Namespace) -> int:

@@ -14,13 +14,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nertune.atomic import write_text
 from nertune.errors import MissingFileError, RunError
 from nertune.prompt import PromptSpec
 
 __all__ = ["MANIFEST", "RunManifest"]
+
+_T = TypeVar("_T")
 
 MANIFEST = "nertune.json"
 _FORMAT = 1
@@ -57,14 +59,21 @@ class RunManifest:
             if value["format"] != _FORMAT:
                 raise RunError(f"{path}: written in format {value['format']}, this version reads {_FORMAT}")
             return cls(
-                base_model=value["base_model"],
+                base_model=_typed(value, "base_model", str),
                 prompt=PromptSpec.from_json(value["prompt"]),
-                template_hash=value["template_hash"],
-                stop_ids=tuple(value["stop_ids"]),
-                max_tokens=value["max_tokens"],
-                versions=value["versions"],
+                template_hash=_typed(value, "template_hash", str),
+                stop_ids=tuple(_typed({"stop_ids": item}, "stop_ids", int) for item in value["stop_ids"]),
+                max_tokens=_typed(value, "max_tokens", int),
+                versions=_typed(value, "versions", dict),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); train again or restore it") from error
+
+
+def _typed(value: dict[str, Any], key: str, kind: type[_T]) -> _T:
+    found = value[key]
+    if not isinstance(found, kind) or isinstance(found, bool):
+        raise TypeError(f"{key} is {found!r:.40}, not {kind.__name__}")
+    return found

@@ -76,6 +76,17 @@ def test_comparison_table_rows() -> None:
     assert ["city", "—", "0.0000", "—", "0.0000", "0.0000", "0"] in reverse
 
 
+def test_labels_that_only_the_model_uses_are_told() -> None:
+    result, right = scored(invented=("city", "丁")), scored(("name", 0, 1))
+    for said in (
+        words(score_table(result, measure="text")),
+        words(comparison_table(result, right, measure="text")),
+        markdown_table(result, measure="span"),
+    ):
+        assert "Not labels of the gold, only predicted: city." in said
+    assert "only predicted" not in words(score_table(right, measure="text"))
+
+
 def test_comparing_scores_on_different_gold_is_said() -> None:
     other = evaluate([Document(TEXT)], [Prediction(TEXT)])
     assert "Not the same gold" in words(comparison_table(other, scored(), measure="text"))

@@ -42,6 +42,21 @@ def test_an_altered_copy_is_aligned():
         assert (entity.start, entity.text) == (7, "杭州")
 
 
+def test_a_long_copy_is_aligned_past_its_alteration():
+    text = "".join(f"第{n}个在杭州，" for n in range(2000)) + "完。"
+    for altered in (text[1:], "哦" + text, text[:5000] + "啊" + text[5000:], text[:-2]):
+        marked = altered.replace("第1500个在杭州", "第1500个在[杭州 | 地点]")
+        (entity,) = ground(text, answer_format("inline").parse(marked)).entities
+        assert text[entity.start - 7 : entity.end] == "第1500个在杭州"
+
+
+def test_an_answer_that_runs_away_is_grounded_all_the_same():
+    """Matching it whole would take time with the square of its length."""
+    copy = "在杭州" * 5000
+    (entity,) = ground("他在杭州", answer_format("inline").parse(copy[:3000] + "[杭州 | 地点]" + copy)).entities
+    assert entity.start == 2
+
+
 def test_stripped_edges_are_no_alteration():
     (entity,) = ground("  桂 ", answer_format("inline").parse("[桂 | n]")).entities
     assert entity.start == 2

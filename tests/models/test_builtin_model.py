@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,3 +65,39 @@ def test_packed_loss_and_greedy_answers(renderer, model, corpus):
         assert can_share_prefix(model)
         assert packed_loss_sum(model, collate_packed(rows)).item() == pytest.approx(expected, rel=1e-4)
         assert LocalEngine(model, shares_prefix=True).generate(requests) == answers
+
+
+CONVERTING = """
+from nertune.models import ensure_builtin
+print(ensure_builtin(lambda what, done, total: print(what, flush=True)))
+"""
+
+
+def _convert(cache: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "NERTUNE_CACHE": str(cache)}
+    return subprocess.Popen([sys.executable, "-c", CONVERTING], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_conversion_leaves_nothing_half_made(tmp_path):
+    with _convert(tmp_path) as process:
+        assert process.stdout is not None
+        assert any("reading the tokenizer" in line for line in process.stdout)
+        process.kill()
+    assert [path.name for path in tmp_path.iterdir() if path.name.count(".") == 0] == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("stage", ["checking the model file", "reading the weights", "writing the converted model"])
+def test_after_a_kill_the_next_conversion_is_whole(tmp_path, stage):
+    """A kill at each stage, half a second into it; then the model converts, and nothing of the first try is left."""
+    with _convert(tmp_path) as process:
+        assert process.stdout is not None
+        assert any(stage in line for line in process.stdout)
+        time.sleep(0.5)
+        process.kill()
+    assert len(list(tmp_path.iterdir())) == 1
+    with _convert(tmp_path) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.read().splitlines()[-1])
+    assert list(tmp_path.iterdir()) == [folder]
+    assert load_model(str(folder)).num_parameters() == load_model(BUILTIN).num_parameters()

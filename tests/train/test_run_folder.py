@@ -233,6 +233,15 @@ def test_overlong_documents_are_named(recipe, corpus):
     assert any(f"{len(trained.left_out)} training documents are left out" in line for line in said)
 
 
+def test_both_parts_of_a_split_are_numbered_as_in_the_file(recipe, corpus):
+    documents = data.read(corpus).documents
+    task = load_task_data(recipe(data={"validation": 0.3}))
+    for part, numbers in ((task.train, task.train_numbers), (task.validation, task.validation_numbers)):
+        assert [documents[number - 1].text for number in numbers] == [document.text for document in part]
+    assert sorted(task.train_numbers + task.validation_numbers) == list(range(1, len(documents) + 1))
+    assert task.train_numbers != tuple(range(1, len(task.train) + 1))
+
+
 def test_a_file_or_a_share_or_nothing_is_held_out(recipe, corpus, tmp_path):
     path = tmp_path / "held-out.jsonl"
     held_out = [Document.of("邱岳到青川", [("人名", 0, 2), ("地点", 3, 5)]), Document("雨")]

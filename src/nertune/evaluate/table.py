@@ -33,7 +33,7 @@ def score_table(evaluation: Evaluation, *, measure: Measure, title: str | None =
     scores = _scores(evaluation, measure)
     table = _empty_table(
         title or f"Predictions against gold, measure: {measure}",
-        f"{_measured(measure)}. {_extent(evaluation, scores)}.",
+        f"{_measured(measure)}. {_extent(evaluation, scores)}.{_invented(scores)}",
         ["precision", "recall", "F1", "support"],
     )
     for row in _label_rows(scores):
@@ -56,7 +56,8 @@ def comparison_table(before: Evaluation, after: Evaluation, *, measure: Measure)
     warning = "" if same else " Not the same gold on both sides: the change is no measure of progress."
     table = _empty_table(
         f"Before and after, each against gold, measure: {measure}",
-        f"{_measured(measure)}. Before: {_extent(before, old)}. After: {_extent(after, new)}.{warning}",
+        f"{_measured(measure)}. Before: {_extent(before, old)}. After: {_extent(after, new)}."
+        f"{_invented(old, new)}{warning}",
         ["F1 before", "F1 after", "change", "precision after", "recall after", "support after"],
     )
     old_rows = {row.name: row for row in _label_rows(old)}
@@ -73,7 +74,7 @@ def markdown_table(evaluation: Evaluation, *, measure: Measure) -> str:
     """The same rows as `score_table` in Markdown, under a line that names the measure; ends with a line break."""
     scores = _scores(evaluation, measure)
     lines = [
-        f"Predictions against gold. {_measured(measure)}. {_extent(evaluation, scores)}.",
+        f"Predictions against gold. {_measured(measure)}. {_extent(evaluation, scores)}.{_invented(scores)}",
         "",
         "| label | precision | recall | F1 | support |",
         "|---|---:|---:|---:|---:|",
@@ -107,6 +108,13 @@ def _extent(evaluation: Evaluation, scores: Scores) -> str:
         return documents
     low, high = scores.micro.ci95
     return f"{documents}, micro F1 {scores.micro.f1:.4f}, 95% interval {low:.4f} to {high:.4f}"
+
+
+def _invented(*sides: Scores) -> str:
+    """A sentence on the labels that only predictions use."""
+    gold = {name for scores in sides for name, score in scores.labels.items() if score.support}
+    names = sorted({name for scores in sides for name in scores.labels} - gold)
+    return f" Not labels of the gold, only predicted: {', '.join(names)}." if names else ""
 
 
 def _label_rows(scores: Scores) -> list[_Row]:

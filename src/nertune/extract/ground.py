@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from difflib import SequenceMatcher
+from difflib import Match, SequenceMatcher
 from typing import NamedTuple
 
 from nertune.prompt import ParsedAnswer, Placed
 from nertune.schema import Entity, LabelSet, Mention, in_reading_order
 
 __all__ = ["Grounded", "ground"]
+
+
+_ALIGNED = 1000  # characters of an altered copy that are matched against the text
 
 
 class Grounded(NamedTuple):
@@ -148,10 +151,23 @@ def _ground_copy(text: str, copy: str, placed: Sequence[Placed]) -> tuple[list[E
 
 
 def _aligned(copy: str, text: str) -> list[int]:
-    """For each place of the copy, the place of the text it most likely stands for (Ratcliff/Obershelp matching blocks)."""
+    """For each place of the copy, the place of the text it most likely stands for (Ratcliff/Obershelp matching blocks).
+
+    What both begin and end with is taken off first, and only the first _ALIGNED characters of the rest are matched: the
+    time grows with their square where a model repeats itself.
+    """
+    begin = _common(copy, text)
+    end = _common(copy[begin:][::-1], text[begin:][::-1])
+    inner_copy, inner_text = copy[begin : len(copy) - end], text[begin : len(text) - end]
+    matcher = SequenceMatcher(None, inner_copy[:_ALIGNED], inner_text[:_ALIGNED], autojunk=False)
+    blocks = [
+        Match(0, 0, begin),
+        *(Match(block.a + begin, block.b + begin, block.size) for block in matcher.get_matching_blocks()[:-1]),
+        Match(len(copy) - end, len(text) - end, end),
+    ]
     expected = list(range(len(copy) + 1))
     shift = position = 0
-    for block in SequenceMatcher(None, copy, text, autojunk=False).get_matching_blocks():
+    for block in blocks:
         for place in range(position, block.a):
             expected[place] = place + shift
         shift = block.b - block.a
@@ -159,3 +175,10 @@ def _aligned(copy: str, text: str) -> list[int]:
             expected[place] = place + shift
         position = block.a + block.size
     return expected
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )

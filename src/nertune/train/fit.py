@@ -26,12 +26,14 @@ __all__ = ["TaskData", "Trained", "load_task_data", "train"]
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
-    """The documents of a recipe and what was said while reading them."""
+    """The documents of a recipe, their numbers (1-based) in the file each comes from, and what was said while reading."""
 
     train: tuple[Document, ...]
     validation: tuple[Document, ...]
     labels: LabelSet
     notes: tuple[str, ...]
+    train_numbers: tuple[int, ...]
+    validation_numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,15 @@ def load_task_data(recipe: Recipe) -> TaskData:
             f"{section.train}: labels that the recipe does not list: {', '.join(hints)}. "
             f"Add them to labels, or leave labels out to take those of the data: {', '.join(found)}"
         )
-    return TaskData(train_documents, validation, labels, tuple(notes))
+    numbers = {id(document): number for number, document in enumerate(corpus.documents, 1)}
+    return TaskData(
+        train=train_documents,
+        validation=validation,
+        labels=labels,
+        notes=tuple(notes),
+        train_numbers=tuple(numbers[id(document)] for document in train_documents),
+        validation_numbers=tuple(numbers.get(id(document), number) for number, document in enumerate(validation, 1)),
+    )
 
 
 def train(
@@ -104,11 +114,13 @@ def train(
     spec = PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
     renderer = Renderer(tokenizer, spec)
     refuse = recipe.overlong == "refuse"
-    rows = prepare(task.train, renderer, max_tokens=recipe.max_tokens, refuse=refuse)
+    rows = prepare(task.train, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=task.train_numbers)
     _say_left_out(rows, "training", say)
     eval_rows: Prepared | None = None
     if task.validation:
-        eval_rows = prepare(task.validation, renderer, max_tokens=recipe.max_tokens, refuse=refuse)
+        eval_rows = prepare(
+            task.validation, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=task.validation_numbers
+        )
         _say_left_out(eval_rows, "validation", say)
 
     set_seed(settings.seed)

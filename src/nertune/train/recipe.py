@@ -20,7 +20,7 @@ from nertune.schema import LabelSet
 
 __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
