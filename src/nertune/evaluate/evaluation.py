@@ -52,9 +52,10 @@ class LabelScore(Score):
 class Scores:
     """All scores by one measure.
 
-    `micro` pools all entities. `macro` is the plain mean over `labels`, value by value: its F1 is the mean of the
-    labels' F1, not the F1 of the mean precision and recall (the two differ: Opitz & Burst 2019, Macro F1 and Macro
-    F1). `labels` holds each label that occurs in gold or in a prediction, so an invented label lowers the macro.
+    `micro` pools all entities. `macro` is the plain mean over the labels of the gold, value by value: its F1 is the mean
+    of the labels' F1, not the F1 of the mean precision and recall (the two differ: Opitz & Burst 2019, Macro F1 and
+    Macro F1). `labels` holds each label that occurs in gold or in a prediction; one that only predictions use counts as
+    wrong in the micro and is no part of the macro, which a single invented mention would else divide by one more.
     """
 
     micro: MicroScore

@@ -62,7 +62,7 @@ def _scores(gold: Sequence[Document], predicted: Sequence[Prediction], *, measur
     micro = _ratios(tally.hits.total(), tally.predicted.total(), tally.gold.total())
     return Scores(
         micro=MicroScore(**micro, ci95=f1_interval(tally.rows, seed=seed)),
-        macro=_mean(list(labels.values())),
+        macro=_mean([score for score in labels.values() if score.support]),
         labels=labels,
     )
 
