@@ -63,14 +63,13 @@ def test_shared_prefix_length_is_what_comparing_every_row_finds():
         assert shared_prefix_length(rows) == max(alike)
 
 
-@pytest.mark.parametrize("vocabulary", [None, {20: 0, 21: 1, 22: 2}])
-def test_the_packed_layout_of_a_case_made_by_hand(vocabulary):
+def test_the_packed_layout_of_a_case_made_by_hand():
     rows = [Row([5, 6, 7, 20, 21], [0, 0, 0, 1, 1]), Row([5, 6, 8, 9, 22], [0, 0, 0, 0, 1])]
-    batch = SimpleNamespace(**collate_packed(rows, vocabulary=vocabulary))
+    batch = SimpleNamespace(**collate_packed(rows))
     assert batch.input_ids.tolist() == [[5, 6, 7, 20, 21, 8, 9, 22]]
     assert (batch.prefix_length, batch.suffix_lengths) == (2, [3, 3])
     assert batch.keep.tolist() == [2, 3, 6]
-    assert batch.labels.tolist() == [[0, 1, 2] if vocabulary else [20, 21, 22]]
+    assert batch.labels.tolist() == [[20, 21, 22]]
     assert batch.shift_labels.tolist() == batch.labels.tolist()
 
 
@@ -98,17 +97,16 @@ def test_shared_prefix_is_the_longest_that_leaves_a_prompt_token(rows: list[Row]
     assert length == fitting[-1]
 
 
-@given(row_lists(), st.booleans())
-def test_packed_and_padded_rows_train_the_same_tokens(rows: list[Row], narrowed: bool) -> None:
+@given(row_lists())
+def test_packed_and_padded_rows_train_the_same_tokens(rows: list[Row]) -> None:
     """What stands at `keep` is the token before each trained one, and both layouts have the same targets in order."""
-    vocabulary = {0: 7, 1: 8, 2: 9} if narrowed else None
-    packed = collate_packed(rows, vocabulary=vocabulary)
-    padded = collate_padded(rows, pad_id=99, vocabulary=vocabulary)
+    packed = collate_packed(rows)
+    padded = collate_padded(rows, pad_id=99)
     flat = packed["input_ids"][0].tolist()
     before = [row.ids_T[place - 1] for row in rows for place, flag in enumerate(row.loss_mask_T) if flag]
     after = [row.ids_T[place] for row in rows for place, flag in enumerate(row.loss_mask_T) if flag]
     assert [flat[place] for place in packed["keep"].tolist()] == before
-    assert packed["labels"][0].tolist() == [token + 7 if narrowed else token for token in after]
+    assert packed["labels"][0].tolist() == after
     targets = [label for row in padded["labels"].tolist() for label in row if label != IGNORED]
     assert targets == packed["labels"][0].tolist()
     prefix = packed["prefix_length"]
@@ -116,15 +114,12 @@ def test_packed_and_padded_rows_train_the_same_tokens(rows: list[Row], narrowed:
     assert packed["suffix_lengths"] == [len(row.ids_T) - prefix for row in rows]
 
 
-@pytest.mark.parametrize("vocabulary", [None, {20: 0, 21: 1, 22: 2}])
-def test_the_padded_layout_of_a_case_made_by_hand(vocabulary: dict[int, int] | None) -> None:
+def test_the_padded_layout_of_a_case_made_by_hand() -> None:
     rows = [Row([5, 6, 20, 21], [0, 0, 1, 1]), Row([5, 22], [0, 1])]
-    batch = collate_padded(rows, pad_id=9, vocabulary=vocabulary)
+    batch = collate_padded(rows, pad_id=9)
     assert batch["input_ids"].tolist() == [[5, 6, 20, 21], [5, 22, 9, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
-    first, second, third = (0, 1, 2) if vocabulary else (20, 21, 22)
-    expected = [[IGNORED, IGNORED, first, second], [IGNORED, third, IGNORED, IGNORED]]
-    assert batch["labels"].tolist() == expected
+    assert batch["labels"].tolist() == [[IGNORED, IGNORED, 20, 21], [IGNORED, 22, IGNORED, IGNORED]]
 
 
 def test_trained_tokens_are_the_answers() -> None:

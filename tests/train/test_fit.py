@@ -92,7 +92,9 @@ def test_overlong_documents_are_left_out_by_name_or_refused(recipe):
 def test_a_loss_that_is_not_finite_stops_before_the_step(recipe, monkeypatch):
     from nertune.train import trainer
 
-    monkeypatch.setattr(trainer, "packed_loss_sum", lambda model, batch: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(
+        trainer, "packed_loss_sum", lambda model, batch, head=None: torch.tensor(float("nan"), requires_grad=True)
+    )
     with pytest.raises(TrainingError, match="step 1: stopped before"):
         train(recipe())
 

@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from nertune.models.attention import PackedRow, can_share_prefix
 from nertune.prompt import Row
 from nertune.train.batches import collate_packed, collate_padded
+from nertune.train.heads import loss_head
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
 
 FAMILIES = ["qwen2", "llama", "phi3", "phi3-window", "mistral-window", "qwen3", "gemma3"]
@@ -54,12 +55,13 @@ def test_loss_and_every_lora_gradient_equal_the_padded_batch(tiny_model, family,
     padded, packed = tiny_model(family), tiny_model(family)
     assert can_share_prefix(packed)
     padded, packed = _with_lora(padded), _with_lora(packed)
+    head = loss_head(packed.get_base_model()) if case in ("many", "no prefix") else None
     if checkpointing:
         packed.enable_input_require_grads()
         packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         assert packed.is_gradient_checkpointing
     expected = padded_loss_sum(padded, collate_padded(ROWS[case], pad_id=0))
-    found = packed_loss_sum(packed, collate_packed(ROWS[case]))
+    found = packed_loss_sum(packed, collate_packed(ROWS[case]), head)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
     wanted, got = _gradients(padded, expected), _gradients(packed, found)
     assert wanted.keys() == got.keys()
@@ -124,3 +126,16 @@ def test_the_shared_attention_refuses_a_call_without_its_layout(tiny_model):
 def test_positions_go_on_from_the_prefix_in_every_suffix():
     row = PackedRow(3, [2, 4], device="cpu")
     assert row.position_ids_1S.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3"])
+def test_padded_batches_without_logits(tiny_model, family):
+    """What models train on whose attention cannot share a prefix."""
+    plain, lean = _with_lora(tiny_model(family)), _with_lora(tiny_model(family))
+    batch = collate_padded(ROWS["many"], pad_id=0)
+    expected = padded_loss_sum(plain, batch)
+    found = padded_loss_sum(lean, batch, loss_head(lean.get_base_model()))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    wanted, got = _gradients(plain, expected), _gradients(lean, found)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-6)

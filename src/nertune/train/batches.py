@@ -7,7 +7,7 @@ share once, then what differs, and the places where a prediction is trained.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,12 +104,11 @@ def shared_prefix_length(rows: Sequence[Row]) -> int:
     return shortest
 
 
-def collate_packed(rows: Sequence[Row], *, vocabulary: Mapping[int, int] | None = None) -> dict[str, Any]:
+def collate_packed(rows: Sequence[Row]) -> dict[str, Any]:
     """One packed row for a micro-batch.
 
     `input_ids` (1, S); `prefix_length` and `suffix_lengths` say how it is laid out; `keep` (M) the places whose next token
-    is trained and `labels` (1, M) those tokens, as columns of a sampled output layer where `vocabulary` maps them.
-    `shift_labels` repeats `labels` for the trainer's token count.
+    is trained and `labels` (1, M) those tokens. `shift_labels` repeats `labels` for the trainer's token count.
     """
     prefix = shared_prefix_length(rows)
     ids = list(rows[0].ids_T[:prefix])
@@ -119,7 +118,7 @@ def collate_packed(rows: Sequence[Row], *, vocabulary: Mapping[int, int] | None 
         offset = len(ids) - prefix
         trained = [place for place, flag in enumerate(row.loss_mask_T) if flag]
         keep += [offset + place - 1 for place in trained]
-        targets += [vocabulary[row.ids_T[place]] if vocabulary else row.ids_T[place] for place in trained]
+        targets += [row.ids_T[place] for place in trained]
         ids += row.ids_T[prefix:]
     labels = torch.tensor([targets])
     return {
@@ -132,7 +131,7 @@ def collate_packed(rows: Sequence[Row], *, vocabulary: Mapping[int, int] | None 
     }
 
 
-def collate_padded(rows: Sequence[Row], *, pad_id: int, vocabulary: Mapping[int, int] | None = None) -> dict[str, Any]:
+def collate_padded(rows: Sequence[Row], *, pad_id: int) -> dict[str, Any]:
     """The plain batch: right-padded `input_ids`, `attention_mask` and `labels` of shape (N, T), -100 where not trained.
 
     For models whose attention cannot share a prefix, and the reference that the packed row is tested against.
@@ -140,11 +139,7 @@ def collate_padded(rows: Sequence[Row], *, pad_id: int, vocabulary: Mapping[int,
     longest = max(len(row.ids_T) for row in rows)
     padding = [longest - len(row.ids_T) for row in rows]
     labels = [
-        [
-            (vocabulary[token] if vocabulary else token) if flag else IGNORED
-            for token, flag in zip(row.ids_T, row.loss_mask_T, strict=True)
-        ]
-        for row in rows
+        [token if flag else IGNORED for token, flag in zip(row.ids_T, row.loss_mask_T, strict=True)] for row in rows
     ]
     return {
         "input_ids": torch.tensor([row.ids_T + [pad_id] * gap for row, gap in zip(rows, padding, strict=True)]),

@@ -101,7 +101,7 @@ def train(
     """
     from transformers import set_seed
 
-    from nertune.train.sampled import SAMPLED, sample_head
+    from nertune.train.heads import SAMPLED, loss_head
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
@@ -126,11 +126,11 @@ def train(
     set_seed(settings.seed)
     model = load_model(recipe.model, dtype=settings.dtype)
     model, packed = _prepare_model(model, recipe)
-    vocabulary = None
+    own_tokens = None
     if settings.loss_vocabulary == "sampled":
-        every_row = [*rows.rows, *(eval_rows.rows if eval_rows else ())]
-        vocabulary = sample_head(model.get_base_model(), trained_tokens(every_row))
-        say(f"loss over the data's own {len(vocabulary):,} tokens and {SAMPLED:,} sampled ones a step")
+        own_tokens = trained_tokens([*rows.rows, *(eval_rows.rows if eval_rows else ())])
+        say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
+    head = loss_head(model.get_base_model(), sampled_beside=own_tokens)
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
@@ -144,13 +144,10 @@ def train(
         args=_arguments(recipe, folder, evaluates=eval_rows is not None),
         train_dataset=list(rows.rows),
         eval_dataset=list(eval_rows.rows) if eval_rows else None,
-        data_collator=(
-            partial(collate_packed, vocabulary=vocabulary)
-            if packed
-            else partial(collate_padded, pad_id=_pad_id(tokenizer), vocabulary=vocabulary)
-        ),
+        data_collator=collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer)),
         callbacks=callbacks,
         packed=packed,
+        head=head,
     )
     trainer.remove_callback(_printer())
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -262,12 +259,14 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=settings.log_steps,
+        logging_first_step=True,
         logging_nan_inf_filter=False,
         eval_strategy=steps,
         eval_steps=settings.eval_steps,
         save_strategy="steps",
         save_steps=settings.eval_steps,
-        save_total_limit=settings.keep_checkpoints,
+        # With 1, transformers deletes the last checkpoint at the end where the best is another one.
+        save_total_limit=max(settings.keep_checkpoints, 2 if evaluates else 1),
         load_best_model_at_end=evaluates,
         metric_for_best_model="eval_loss" if evaluates else None,
         prediction_loss_only=True,

@@ -8,26 +8,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nertune.models.attention import PackedRow
+from nertune.train.heads import LossHead
 
 __all__ = ["packed_loss_sum", "padded_loss_sum"]
 
 
-def packed_loss_sum(model: Any, batch: dict[str, Any]) -> Tensor:
-    """Summed cross-entropy (nats) of a batch from `collate_packed`; logits are computed where a token is trained, only."""
+def packed_loss_sum(model: Any, batch: dict[str, Any], head: LossHead | None = None) -> Tensor:
+    """Summed cross-entropy (nats) of a batch from `collate_packed`.
+
+    Only places where a token is trained reach the output layer. `head`: what `loss_head` put in its place, if it did.
+    """
     row = PackedRow(batch["prefix_length"], batch["suffix_lengths"], device=batch["input_ids"].device)
-    logits_1MV = model(
+    # Logits (1, M, V); with a head, the hidden states (1, M, H) that it takes.
+    out_1MX = model(
         input_ids=batch["input_ids"],
         position_ids=row.position_ids_1S,
         logits_to_keep=batch["keep"],
         use_cache=False,
         nertune_context=row,
     ).logits
-    return F.cross_entropy(logits_1MV[0].float(), batch["labels"][0], reduction="sum")
+    if head is None:
+        return F.cross_entropy(out_1MX[0].float(), batch["labels"][0], reduction="sum")
+    return head.loss_sum(out_1MX[0], batch["labels"][0])
 
 
-def padded_loss_sum(model: Any, batch: dict[str, Any]) -> Tensor:
-    """Summed cross-entropy (nats) of a batch from `collate_padded`, logits everywhere."""
-    logits_NTV = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
-    return F.cross_entropy(
-        logits_NTV[:, :-1].flatten(0, 1).float(), batch["labels"][:, 1:].flatten(), ignore_index=-100, reduction="sum"
-    )
+def padded_loss_sum(model: Any, batch: dict[str, Any], head: LossHead | None = None) -> Tensor:
+    """Summed cross-entropy (nats) of a batch from `collate_padded`."""
+    out_NTX = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    targets_NT = batch["labels"][:, 1:]
+    trained_NT = targets_NT != -100
+    out_MX, targets_M = out_NTX[:, :-1][trained_NT], targets_NT[trained_NT]
+    if head is None:
+        return F.cross_entropy(out_MX.float(), targets_M, reduction="sum")
+    return head.loss_sum(out_MX, targets_M)

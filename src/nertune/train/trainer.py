@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import EvalLoopOutput
 
 from nertune.errors import TrainingError
+from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
@@ -38,9 +40,9 @@ class NerTrainer(Trainer):
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
     """
 
-    def __init__(self, *args: Any, packed: bool, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, packed: bool, head: LossHead | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._loss_sum = packed_loss_sum if packed else padded_loss_sum
+        self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
         # Summed loss and number of tokens of the evaluation that is going on.
         self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
         # The loss below divides by the step's token count itself.
