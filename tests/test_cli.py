@@ -281,3 +281,19 @@ def test_public_names_are_what_is_exported(name):
     assert len(set(module.__all__)) == len(module.__all__)
     for public in module.__all__:
         assert getattr(module, public) is not None
+
+
+def test_a_missing_file_is_told_before_the_model_is_loaded(capsys, monkeypatch, tmp_path):
+    def load(options):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("nertune.cli._load", load)
+    assert "no such file" in _refused(capsys, ["extract", "run", str(tmp_path / "gone.txt")])
+
+
+def test_a_format_is_named(capsys, fake_model, annotated, tmp_path):
+    assert main(["evaluate", "run", "--data", str(annotated), "--from", "entities", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == 2
+    assert "there is no format 'nonsense'" in _refused(
+        capsys, ["evaluate", "run", "--data", str(annotated), "--from", "nonsense"]
+    )

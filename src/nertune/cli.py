@@ -11,7 +11,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -130,7 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="precision, recall and F1 on an annotated file")
     evaluate.add_argument("model", metavar="MODEL", help="a run directory")
-    evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file, format detected")
+    evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file")
+    evaluate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
     evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
     evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
@@ -265,9 +267,15 @@ def _extract(options: argparse.Namespace) -> int:
 
     if (options.text is None) == (options.source is None):
         raise InputError("give either FILE (- for stdin) or --text, one of them")
-    texts = [SourceText(None, options.text)] if options.text is not None else read_texts(options.source)
     if options.text is not None and not options.text.strip():
         raise InputError("--text is empty: there is nothing to extract from")
+    texts: Iterable[SourceText]
+    if options.text is not None:
+        texts = [SourceText(None, options.text)]
+    else:
+        texts = read_texts(options.source)
+        if options.source != "-":  # what is wrong with the file is said before the model is loaded
+            texts = chain([next(texts)], texts)
     recognizer = _load(options)
     from nertune.commands import extract_all
 
@@ -280,7 +288,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     manifest = RunManifest.read(Path(options.model)) if Path(options.model).is_dir() else None
     labels = manifest.prompt.labels.names if manifest else None
-    corpus = data.read(options.data, limit=options.limit, labels=labels)
+    corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
     for line in corpus.notes:
         _say(f"{options.data}: {line}")
     recognizer = _load(options)

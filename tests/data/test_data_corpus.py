@@ -44,7 +44,7 @@ def test_undetectable_json(jsonl: Jsonl) -> None:
         read(path)
     assert str(caught.value) == (
         f"{path}:1: the format cannot be told: its first record is an object with the keys 'tokens', 'ner_tags'. "
-        f"{ALL}; name one with --from"
+        f"{ALL}; name one: --from, or data.format in a recipe"
     )
 
 
@@ -54,7 +54,7 @@ def test_undetectable_text(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         detect(path)
     assert str(caught.value) == (
-        f"{path}:2: the format cannot be told: it begins with '叶 B-PER'. {ALL}; name one with --from"
+        f"{path}:2: the format cannot be told: it begins with '叶 B-PER'. {ALL}; name one: --from, or data.format in a recipe"
     )
     with pytest.raises(DataError, match=r":2: begins with '叶 B-PER', not with the '\{' or '\[' of JSON"):
         read(path, format="cluener")

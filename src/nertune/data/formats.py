@@ -64,5 +64,5 @@ def sniffed(head: Sequence[Record], *, path: str) -> Format:
 
 def undetected(seen: str, *, path: str, line: int | None) -> DataError:
     """The error for a file in none of the formats, for the caller to raise."""
-    message = f"the format cannot be told: {seen}. Formats: {', '.join(FORMATS)}; name one with --from"
+    message = f"the format cannot be told: {seen}. Formats: {', '.join(FORMATS)}; name one: --from, or data.format in a recipe"
     return DataError(message, path=path, line=line)

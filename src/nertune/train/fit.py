@@ -18,6 +18,7 @@ from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
+from nertune.train.dropout import replace_lora_dropout
 from nertune.train.recipe import Recipe
 from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
 
@@ -233,6 +234,7 @@ def _prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
         model = get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"lora.targets: {targets} does not fit {recipe.model}: {error}") from error
+    replace_lora_dropout(model)
     return model, packed
 
 
