@@ -54,12 +54,13 @@ def load_task_data(recipe: Recipe) -> TaskData:
     """Read and split what the recipe names. Raises DataError, or InputError for a label the recipe does not know."""
     section = recipe.data
     names = recipe.labels
-    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names)
+    columns = section.columns
+    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names, columns=columns)
     notes = list(corpus.notes)
     validation: tuple[Document, ...] = ()
     train_documents = corpus.documents
     if isinstance(section.validation, str):
-        held_out = data.read(section.validation, format=section.format, labels=names)
+        held_out = data.read(section.validation, format=section.format, labels=names, columns=columns)
         validation, notes = held_out.documents, [*notes, *held_out.notes]
     elif section.validation:
         parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
@@ -105,7 +106,7 @@ def train(
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
-    checkpoint = _check_output(folder, resume=resume)
+    checkpoint = _check_output(folder, resume=resume or recipe.resume)
     task = load_task_data(recipe)
     for line in task.notes:
         say(line)
@@ -169,8 +170,12 @@ def train(
     )
 
 
-def _check_output(folder: Path, *, resume: bool) -> Path | None:
+def _check_output(folder: Path, *, resume: bool | str) -> Path | None:
     """The checkpoint to go on from, if any. Refuses to write over a run that is there."""
+    if isinstance(resume, str):
+        if not (Path(resume) / "trainer_state.json").is_file():
+            raise MissingFileError(f"resume: {resume} is not the folder of a checkpoint: no trainer_state.json there")
+        return Path(resume)
     last = _last_whole_checkpoint(folder / "checkpoints")
     if resume:
         if last is None:
@@ -245,7 +250,9 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
     from transformers import TrainingArguments
 
     settings = recipe.training
-    steps = "steps" if evaluates else "no"
+    evaluation, eval_steps = _rhythm(settings.eval_steps if evaluates else "never")
+    saving, save_steps = _rhythm(settings.eval_steps if settings.save_steps is None else settings.save_steps)
+    evaluates = evaluation != "no"
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -263,12 +270,12 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         activation_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=settings.log_steps,
         logging_nan_inf_filter=False,
-        eval_strategy=steps,
-        eval_steps=settings.eval_steps,
-        save_strategy="steps",
-        save_steps=settings.eval_steps,
+        eval_strategy=evaluation,
+        eval_steps=eval_steps,
+        save_strategy=saving,
+        save_steps=save_steps,
         save_total_limit=settings.keep_checkpoints,
-        load_best_model_at_end=evaluates,
+        load_best_model_at_end=evaluates and settings.keep_best and saving != "no",
         metric_for_best_model="eval_loss" if evaluates else None,
         prediction_loss_only=True,
         remove_unused_columns=False,
@@ -279,6 +286,13 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _rhythm(steps: int | str) -> tuple[str, int]:
+    """transformers' strategy and number of steps for one of ours."""
+    if isinstance(steps, int):
+        return "steps", steps
+    return ("no" if steps == "never" else steps), 1
 
 
 def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:
