@@ -209,7 +209,7 @@ def _validate(value: dict[str, Any], problems: list[str]) -> Recipe | None:
     except ValidationError as error:
         seen = set()
         for found in error.errors():
-            problem = _explain(found)
+            problem = explain(found)
             if problem not in seen:
                 problems.append(problem)
             seen.add(problem)
@@ -231,7 +231,7 @@ def _check_labels(value: Any) -> None:
         LabelSet(tuple(value))
 
 
-def _explain(found: Any) -> str:
+def explain(found: Any) -> str:
     """One pydantic error as `key: what is wrong`."""
     if found["type"] == "extra_forbidden":
         location = [str(part) for part in found["loc"]]
