@@ -256,6 +256,24 @@ def test_refusals_name_the_key_and_the_way_out(opened, keys, problem):
     assert said.count("\n") == 0
 
 
+@pytest.mark.parametrize("key", sorted(HONOURED))
+def test_no_value_slips_through_unnamed(opened, key):
+    odd = ([], {}, [[1]], {"a": 1}, -3, 0, 10**30, 1.5, "", " ", "x\0", True, float("inf"), ["a", "b"], "2026-01-01")
+    named: list[str] = []
+    for value in odd:
+        try:
+            opened(**{key: value})
+        except RecipeError as error:
+            named += [problem.partition(":")[0] for problem in error.problems]
+    assert named
+    assert set(named) <= set(HONOURED)
+
+
+def test_reasoning_is_said_to_be_off(opened):
+    assert any("empty reasoning part" in note for note in opened(template="qwen3").notes)
+    assert sum("reasoning" in note for note in opened(template="qwen3", enable_thinking=False).notes) == 1
+
+
 def test_all_problems_come_together(opened):
     said = problems(
         opened,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def read(
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, found {limit}")
+    limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
     with _opened(path, chosen, columns) as (reader, records):
         documents, notes = reader.read(records, limit=limit, labels=labels)

@@ -179,7 +179,9 @@ def _check_output(folder: Path, *, resume: bool | str) -> Path | None:
     last = _last_whole_checkpoint(folder / "checkpoints")
     if resume:
         if last is None:
-            raise MissingFileError(f"{folder}: no checkpoint to resume from; start without --resume")
+            raise MissingFileError(
+                f"{folder}: no checkpoint to resume from; start without --resume (or with resume: false)"
+            )
         return last
     if last is not None or (folder / MANIFEST).exists():
         raise InputError(f"{folder} already holds a run. Go on with it: --resume; or write elsewhere: output=FOLDER")

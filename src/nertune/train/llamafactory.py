@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from nertune.errors import InputError, RecipeError
 from nertune.train.llamafactory_data import Source, find_source, shown_by
-from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, OLD_NAMES, SECRET, TEMPLATES
+from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, OLD_NAMES, REASONING, SECRET, TEMPLATES
 from nertune.train.recipe import Recipe, explain, load_recipe, read_keys, unsaved_best
 
 __all__ = ["OpenedRecipe", "is_llamafactory", "open_recipe"]
@@ -24,9 +24,8 @@ __all__ = ["OpenedRecipe", "is_llamafactory", "open_recipe"]
 _SIGNS = ("stage", "finetuning_type", "dataset", "dataset_dir", "cutoff_len", "per_device_train_batch_size")
 _CUT = "a row longer than cutoff_len is left out by name and counted; theirs cuts it, and its answer, without a word"
 _TURNS = "the turns are written by the model's own chat template; the template gives its system sentence alone"
-_TAIL = (
-    "the end of the turn and of the document are trained after each answer; theirs the end of the turn and a line break"
-)
+_TAIL = "the end of the turn and of the document are trained; theirs what its template ends the turn with (and a line break)"
+_REASONING = "an empty reasoning part belongs to the prompt here; theirs trains it, unless enable_thinking is false"
 _SPLIT = (
     "the validation documents are drawn by nertune's own split, equal texts on one side: not those that theirs draws"
 )
@@ -69,6 +68,7 @@ class _Mapping:
         self.notes: list[str] = []
         self.given: dict[str, Any] = {}
         self._noted: dict[str, list[str]] = {}
+        self._seen = frozenset(value)
         for key, content in value.items():
             if key in OLD_NAMES and OLD_NAMES[key] not in value:
                 self._noted.setdefault(f"now called {OLD_NAMES[key]}, and read so", []).append(key)
@@ -253,6 +253,8 @@ class _Mapping:
             )
         elif template is not None:
             self.notes.append(f"template {template}: {_TURNS}")
+            if template in REASONING and "enable_thinking" not in self._seen:
+                self.notes.append(f"template {template}: {_REASONING}")
         self.notes.append(f"after the answer: {_TAIL}")
         if own == "":
             self.problems.append(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["FIXED", "HONOURED", "KNOWN", "NOTED", "OLD_NAMES", "SECRET", "TEMPLATES", "Fixed", "Honoured"]
+__all__ = ["FIXED", "HONOURED", "KNOWN", "NOTED", "OLD_NAMES", "REASONING", "SECRET", "TEMPLATES", "Fixed", "Honoured"]
 
 Kind = Literal["text", "whole", "number", "yes or no", "names", "text or yes or no"]
 
@@ -94,17 +94,18 @@ _NOTED = {
         dataloader_multiprocessing_context data_shared_file_system buffer_size remove_unused_columns label_names
         length_column_name""",
     "no code from a model's repository is ever run here, whatever this says": "trust_remote_code",
+    "tokenizers are fast ones, and weights are loaded in one go": "use_fast_tokenizer low_cpu_mem_usage",
     "loss.png is always drawn": "plot_loss",
     "a run that is there is never written over: name another output_dir, or go on with --resume": "overwrite_output_dir",
     "evaluation goes by eval_strategy": "do_eval",
     "attention and kernels are nertune's own: the same losses, another speed": """
-        flash_attn use_fast_tokenizer low_cpu_mem_usage use_unsloth use_unsloth_gc enable_liger_kernel
+        flash_attn use_unsloth use_unsloth_gc enable_liger_kernel
         use_liger_kernel liger_kernel_config use_v1_kernels use_reentrant_gc gradient_checkpointing
         gradient_checkpointing_kwargs activation_checkpointing activation_checkpointing_kwargs use_cache tf32
         torch_compile torch_compile_backend torch_compile_mode torch_empty_cache_steps use_kv_cache""",
     "evaluation runs in batches of per_device_train_batch_size; its loss is the mean over tokens, whatever the batch": """
         per_device_eval_batch_size eval_accumulation_steps eval_do_concat_batches eval_use_gather_object
-        batch_eval_metrics prediction_loss_only eval_on_each_dataset eval_on_start eval_delay""",
+        batch_eval_metrics prediction_loss_only eval_on_each_dataset""",
     "training gives the evaluation loss; nertune evaluate gives precision, recall and F1": """
         compute_accuracy include_for_metrics eval_num_beams""",
     "no tracker is called from such a file: metrics.jsonl and loss.png hold the course": """
@@ -151,7 +152,7 @@ _NOTED = {
         badam_start_block badam_switch_mode badam_switch_interval badam_update_ratio badam_mask_mode badam_verbose
         asft_alpha eaft_alpha kt_weight_path kt_expert_checkpoint_path kt_use_lora_experts kt_lora_expert_num
         kt_lora_expert_intermediate_size hyper_parallel_args fp8_backend fp8_enable_fsdp_float8_all_gather
-        fsdp_config fsdp_min_num_params fsdp_transformer_layer_cls_to_wrap moe_aux_loss_coef profiler_output_dir
+        fsdp_config fsdp_min_num_params fsdp_transformer_layer_cls_to_wrap profiler_output_dir
         profiler_wait_steps profiler_warmup_steps profiler_active_steps profiler_repeat profiler_record_shapes
         profiler_profile_memory profiler_with_stack""",
 }
@@ -193,7 +194,7 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("adam_beta2", (0.999,), "AdamW runs with its usual constants"),
     ("adam_epsilon", (1e-8,), "AdamW runs with its usual constants"),
     (
-        "use_dft_loss use_asft_loss use_eaft_loss label_smoothing_factor neftune_noise_alpha",
+        "use_dft_loss use_asft_loss use_eaft_loss label_smoothing_factor neftune_noise_alpha moe_aux_loss_coef",
         (None, False, 0),
         "the loss is the cross-entropy of the answer",
     ),
@@ -219,6 +220,7 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("model_revision", ("main",), "download the revision and name its folder"),
     ("lr_scheduler_kwargs", (None, "", {}), "schedulers run with their usual constants"),
     ("logging_strategy", ("steps",), "the log is written every logging_steps"),
+    ("eval_on_start eval_delay", (False, 0), "evaluations come every eval_steps"),
     ("early_stopping_steps", (None,), "use load_best_model_at_end, which keeps the best state"),
     ("metric_for_best_model", (None, "eval_loss", "loss"), "the best state is that of the least evaluation loss"),
     ("greater_is_better", (None, False), "the best state is that of the least evaluation loss"),
@@ -243,6 +245,9 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 FIXED: Mapping[str, Fixed] = {key: Fixed(values, why) for keys, values, why in _FIXED for key in keys.split()}
 
 KNOWN: tuple[str, ...] = (*HONOURED, *FIXED, *NOTED, "data_seed")
+
+# Their templates that train an empty reasoning part with every answer.
+REASONING = frozenset({"qwen3"})
 
 _QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 # Their templates that write what the models' own chat templates write, and the system sentence that they put first.
