@@ -15,8 +15,8 @@ from nertune.errors import MissingFileError, RecipeError
 from nertune.prompt import PromptTemplate
 from nertune.run import RunManifest
 from nertune.train.fit import load_task_data, train
-from nertune.train.llamafactory import OpenedRecipe, is_llamafactory, open_recipe
-from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, SECRET
+from nertune.train.llamafactory import OpenedRecipe, open_recipe
+from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, SECRET, is_llamafactory
 from nertune.train.recipe import Recipe
 
 TUTORIAL = Path(__file__).parents[2] / "recipes" / "cluener-llamafactory.yaml"
@@ -306,6 +306,8 @@ def test_both_kinds_of_files_are_told_apart(folder, opened):
     assert is_llamafactory({"stage": "sft", "lora_rank": 3})
     with pytest.raises(MissingFileError):
         open_recipe("none.yaml")
+    with pytest.raises(RecipeError, match=r"LLaMA-Factory's: nertune\.train\.open_recipe reads it"):
+        nertune.train.load_recipe(TUTORIAL)
 
 
 @pytest.mark.parametrize(

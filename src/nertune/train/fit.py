@@ -162,7 +162,9 @@ def train(
         folder=folder,
         steps=trainer.state.global_step,
         train_loss=result.training_loss,
-        best_eval_loss=trainer.state.best_metric,
+        best_eval_loss=min(
+            (line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line), default=None
+        ),
         samples_per_second=result.metrics["train_samples_per_second"],
         seconds=result.metrics["train_runtime"],
         left_out=rows.left_out,
@@ -254,7 +256,8 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
     settings = recipe.training
     evaluation, eval_steps = _rhythm(settings.eval_steps if evaluates else "never")
     saving, save_steps = _rhythm(settings.eval_steps if settings.save_steps is None else settings.save_steps)
-    evaluates = evaluation != "no"
+    keeps_best = evaluation != "no" and saving != "no" and settings.keep_best
+    limit = settings.keep_checkpoints
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -276,9 +279,10 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         eval_steps=eval_steps,
         save_strategy=saving,
         save_steps=save_steps,
-        save_total_limit=settings.keep_checkpoints,
-        load_best_model_at_end=evaluates and settings.keep_best and saving != "no",
-        metric_for_best_model="eval_loss" if evaluates else None,
+        # A limit of 1 would delete the last checkpoint, which resuming needs, where another is the best.
+        save_total_limit=max(limit, 2) if limit and keeps_best else limit,
+        load_best_model_at_end=keeps_best,
+        metric_for_best_model="eval_loss" if keeps_best else None,
         prediction_loss_only=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,

@@ -16,12 +16,21 @@ from pydantic import ValidationError
 
 from nertune.errors import InputError, RecipeError
 from nertune.train.llamafactory_data import Source, find_source, shown_by
-from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, OLD_NAMES, REASONING, SECRET, TEMPLATES
+from nertune.train.llamafactory_keys import (
+    FIXED,
+    HONOURED,
+    KNOWN,
+    NOTED,
+    OLD_NAMES,
+    REASONING,
+    SECRET,
+    TEMPLATES,
+    is_llamafactory,
+)
 from nertune.train.recipe import Recipe, explain, load_recipe, read_keys, unsaved_best
 
-__all__ = ["OpenedRecipe", "is_llamafactory", "open_recipe"]
+__all__ = ["OpenedRecipe", "open_recipe"]
 
-_SIGNS = ("stage", "finetuning_type", "dataset", "dataset_dir", "cutoff_len", "per_device_train_batch_size")
 _CUT = "a row longer than cutoff_len is left out by name and counted; theirs cuts it, and its answer, without a word"
 _TURNS = "the turns are written by the model's own chat template; the template gives its system sentence alone"
 _TAIL = "the end of the turn and of the document are trained; theirs what its template ends the turn with (and a line break)"
@@ -36,13 +45,6 @@ class OpenedRecipe(NamedTuple):
 
     recipe: Recipe
     notes: tuple[str, ...] = ()
-
-
-def is_llamafactory(value: dict[str, Any]) -> bool:
-    """Whether these keys are LLaMA-Factory's rather than a recipe's."""
-    if "model_name_or_path" in value:
-        return "data" not in value
-    return any(key in value for key in _SIGNS) and not {"model", "data"} & set(value)
 
 
 def open_recipe(path: Path | str, overrides: Sequence[str] = ()) -> OpenedRecipe:

@@ -10,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["FIXED", "HONOURED", "KNOWN", "NOTED", "OLD_NAMES", "REASONING", "SECRET", "TEMPLATES", "Fixed", "Honoured"]
+__all__ = [
+    "FIXED",
+    "HONOURED",
+    "KNOWN",
+    "NOTED",
+    "OLD_NAMES",
+    "REASONING",
+    "SECRET",
+    "TEMPLATES",
+    "Fixed",
+    "Honoured",
+    "is_llamafactory",
+]
 
 Kind = Literal["text", "whole", "number", "yes or no", "names", "text or yes or no"]
 
@@ -278,3 +290,12 @@ TEMPLATES: Mapping[str, str | None] = {
     "smollm": None,
     "smollm2": "You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
 }
+
+_SIGNS = ("stage", "finetuning_type", "dataset", "dataset_dir", "cutoff_len", "per_device_train_batch_size")
+
+
+def is_llamafactory(value: dict[str, Any]) -> bool:
+    """Whether these keys are LLaMA-Factory's rather than a recipe's."""
+    if "model_name_or_path" in value:
+        return "data" not in value
+    return any(key in value for key in _SIGNS) and not {"model", "data"} & set(value)

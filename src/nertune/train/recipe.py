@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
 from nertune.schema import LabelSet
+from nertune.train.llamafactory_keys import is_llamafactory
 
 __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
 
@@ -157,6 +158,8 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     Raises MissingFileError, or RecipeError with every problem of the file and the overrides.
     """
     value, problems = read_keys(path, overrides)
+    if is_llamafactory(value):
+        raise RecipeError(["its keys are LLaMA-Factory's: nertune.train.open_recipe reads it"], source=str(path))
     recipe = _validate(value, problems)
     if recipe is None:
         raise RecipeError(problems, source=str(path))
