@@ -1,8 +1,9 @@
-"""Run by LLaMA-Factory's own Python: print what it makes of a YAML file, its settings and its training rows, as JSON.
+"""Run by LLaMA-Factory's own Python: print all its keys, and the settings and training rows of a file, as JSON.
 
 python llamafactory_rows.py FILE.yaml
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
 from llamafactory.hparams import get_train_args
+from llamafactory.hparams.parser import _TRAIN_ARGS
 from llamafactory.model import load_tokenizer
 
 SETTINGS = [
@@ -54,4 +56,5 @@ for key in SETTINGS:
         if hasattr(part, key):
             settings[key] = getattr(part, key)
 rows = [[row["input_ids"], row["labels"]] for row in made["train_dataset"]]
-print(json.dumps({"settings": settings, "rows": rows}, default=str))
+keys = sorted({field.name for part in _TRAIN_ARGS for field in dataclasses.fields(part) if field.init})
+print(json.dumps({"keys": keys, "settings": settings, "rows": rows}, default=str))

@@ -27,6 +27,7 @@ from nertune.models.builtin import cache_folder
 from nertune.prompt import PromptSpec, Renderer
 from nertune.train.fit import load_task_data
 from nertune.train.llamafactory import open_recipe
+from nertune.train.llamafactory_keys import KNOWN
 
 HERE = Path(__file__).resolve()
 TUTORIAL = HERE.parents[2] / "recipes" / "cluener-llamafactory.yaml"
@@ -42,7 +43,7 @@ IM_END, ENDOFTEXT, LINE_BREAK = 151645, 151643, 198
 
 
 def theirs(path: Path) -> dict[str, Any]:
-    """What LLaMA-Factory makes of the file: `settings`, and `rows` of token ids and labels."""
+    """What LLaMA-Factory makes of the file: all its `keys`, the `settings`, and `rows` of token ids and labels."""
     home = {"HF_HOME": str(path.parent / "hf"), "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"}
     done = subprocess.run(
         [PYTHON, HERE.with_name("llamafactory_rows.py"), path],
@@ -111,7 +112,10 @@ def test_the_same_settings(working):
 
 
 def test_the_same_token_ids_and_loss_masks(working):
-    """All but the last token of a row: after `<|im_end|>` they train a line break, nertune the end of the document."""
+    """Every key is known, and rows agree in all but the last token.
+
+    After `<|im_end|>` they train a line break, nertune the end of the document.
+    """
     given = {
         "model_name_or_path": "model",
         "dataset": "alpaca_clue_train",
@@ -127,7 +131,9 @@ def test_the_same_token_ids_and_loss_masks(working):
     renderer = Renderer(
         load_tokenizer(recipe.model), PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
     )
-    rows = theirs(working / "theirs.yaml")["rows"]
+    made = theirs(working / "theirs.yaml")
+    assert set(made["keys"]) <= set(KNOWN)
+    rows = made["rows"]
     assert len(rows) == len(task.train) == 200
     outputs = [row["output"] for row in json.loads(Path(recipe.data.train).read_text(encoding="utf-8"))]
     compared = 0
