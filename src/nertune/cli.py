@@ -109,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     preview.set_defaults(run=_preview)
 
     train = commands.add_parser("train", help="fine-tune as a recipe says")
-    train.add_argument("recipe", metavar="RECIPE")
+    train.add_argument("recipe", metavar="RECIPE", help="nertune's own, or LLaMA-Factory's YAML")
     train.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings to change, such as training.epochs=3"
     )
@@ -199,9 +199,11 @@ def _preview(options: argparse.Namespace) -> int:
     from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout, token_strip
     from nertune.train.batches import shared_prefix_length
     from nertune.train.fit import load_task_data
-    from nertune.train.recipe import load_recipe
+    from nertune.train.llamafactory import open_recipe
 
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe, notes = open_recipe(options.recipe, options.overrides)
+    for line in notes:
+        _say(line)
     task = load_task_data(recipe)
     quiet_libraries()
     with Meter("loading the tokenizer") as meter:
@@ -224,9 +226,11 @@ def _preview(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from nertune.terminal import Meter, conversion_meter, quiet_libraries, stderr, stdout
-    from nertune.train.recipe import load_recipe
+    from nertune.train.llamafactory import open_recipe
 
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe, notes = open_recipe(options.recipe, options.overrides)
+    for line in notes:
+        _say(line)
     quiet_libraries()
     from nertune.train.fit import train
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -38,20 +39,23 @@ def read(
     format: str | None = None,
     limit: int | None = None,
     labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Corpus:
     """The documents of an annotated file, with half-open spans in code points.
 
     `format` is one of FORMATS, told from the content where None. `limit` documents are returned, but at least the first
     1,000 records are read, because the span convention is told from them. `labels` chooses among the display names of
-    mentions that carry several (`entity_names`).
+    mentions that carry several (`entity_names`). `columns` maps keys that the format knows to what they are called in
+    this file; keys that it does not name are not seen by the reader.
 
     Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`;
     InputError for a `limit` below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, found {limit}")
+    limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
-    with _opened(path, chosen) as (reader, records):
+    with _opened(path, chosen, columns) as (reader, records):
         documents, notes = reader.read(records, limit=limit, labels=labels)
     return Corpus(documents, reader.name, notes)
 
@@ -77,9 +81,12 @@ def write(documents: Iterable[Document], path: str | os.PathLike[str], *, format
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], chosen: Format | None) -> Iterator[tuple[Format, Iterable[Record]]]:
+def _opened(
+    path: str | os.PathLike[str], chosen: Format | None, columns: Mapping[str, str] | None = None
+) -> Iterator[tuple[Format, Iterable[Record]]]:
     shown = os.fspath(path)
-    with closing(iter_records(path)) as records:
+    with closing(iter_records(path)) as found:
+        records: Iterator[Record] = found if columns is None else (_renamed(record, columns) for record in found)
         if chosen is not None:
             yield chosen, records
             return
@@ -88,3 +95,9 @@ def _opened(path: str | os.PathLike[str], chosen: Format | None) -> Iterator[tup
         except NotJsonError as error:
             raise undetected(f"it begins with {error.seen!r}", path=shown, line=error.line) from None
         yield sniffed(head, path=shown), chain(head, records)
+
+
+def _renamed(record: Record, columns: Mapping[str, str]) -> Record:
+    """The record under the names that the format knows."""
+    value = {name: record.value[column] for name, column in columns.items() if column in record.value}
+    return Record(record.path, record.line, value)

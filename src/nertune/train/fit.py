@@ -55,12 +55,13 @@ def load_task_data(recipe: Recipe) -> TaskData:
     """Read and split what the recipe names. Raises DataError, or InputError for a label the recipe does not know."""
     section = recipe.data
     names = recipe.labels
-    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names)
+    columns = section.columns
+    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names, columns=columns)
     notes = list(corpus.notes)
     validation: tuple[Document, ...] = ()
     train_documents = corpus.documents
     if isinstance(section.validation, str):
-        held_out = data.read(section.validation, format=section.format, labels=names)
+        held_out = data.read(section.validation, format=section.format, labels=names, columns=columns)
         validation, notes = held_out.documents, [*notes, *held_out.notes]
     elif section.validation:
         parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
@@ -106,7 +107,7 @@ def train(
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
-    checkpoint = _check_output(folder, resume=resume)
+    checkpoint = _check_output(folder, resume=resume or recipe.resume)
     task = load_task_data(recipe)
     for line in task.notes:
         say(line)
@@ -159,7 +160,9 @@ def train(
         folder=folder,
         steps=trainer.state.global_step,
         train_loss=result.training_loss,
-        best_eval_loss=trainer.state.best_metric,
+        best_eval_loss=min(
+            (line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line), default=None
+        ),
         samples_per_second=result.metrics["train_samples_per_second"],
         seconds=result.metrics["train_runtime"],
         left_out=rows.left_out,
@@ -167,12 +170,18 @@ def train(
     )
 
 
-def _check_output(folder: Path, *, resume: bool) -> Path | None:
+def _check_output(folder: Path, *, resume: bool | str) -> Path | None:
     """The checkpoint to go on from, if any. Refuses to write over a run that is there."""
+    if isinstance(resume, str):
+        if not (Path(resume) / "trainer_state.json").is_file():
+            raise MissingFileError(f"resume: {resume} is not the folder of a checkpoint: no trainer_state.json there")
+        return Path(resume)
     last = _last_whole_checkpoint(folder / "checkpoints")
     if resume:
         if last is None:
-            raise MissingFileError(f"{folder}: no checkpoint to resume from; start without --resume")
+            raise MissingFileError(
+                f"{folder}: no checkpoint to resume from; start without --resume (or with resume: false)"
+            )
         return last
     if last is not None or (folder / MANIFEST).exists():
         raise InputError(f"{folder} already holds a run. Go on with it: --resume; or write elsewhere: output=FOLDER")
@@ -244,7 +253,10 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
     from transformers import TrainingArguments
 
     settings = recipe.training
-    steps = "steps" if evaluates else "no"
+    evaluation, eval_steps = _rhythm(settings.eval_steps if evaluates else "never")
+    saving, save_steps = _rhythm(settings.eval_steps if settings.save_steps is None else settings.save_steps)
+    keeps_best = evaluation != "no" and saving != "no" and settings.keep_best
+    limit = settings.keep_checkpoints
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -263,14 +275,14 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         logging_steps=settings.log_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        eval_strategy=steps,
-        eval_steps=settings.eval_steps,
-        save_strategy="steps",
-        save_steps=settings.eval_steps,
-        # With 1, transformers deletes the last checkpoint at the end where the best is another one.
-        save_total_limit=max(settings.keep_checkpoints, 2 if evaluates else 1),
-        load_best_model_at_end=evaluates,
-        metric_for_best_model="eval_loss" if evaluates else None,
+        eval_strategy=evaluation,
+        eval_steps=eval_steps,
+        save_strategy=saving,
+        save_steps=save_steps,
+        # A limit of 1 would delete the last checkpoint, which resuming needs, where another is the best.
+        save_total_limit=max(limit, 2) if limit and keeps_best else limit,
+        load_best_model_at_end=keeps_best,
+        metric_for_best_model="eval_loss" if keeps_best else None,
         prediction_loss_only=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,
@@ -280,6 +292,13 @@ def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _rhythm(steps: int | str) -> tuple[str, int]:
+    """transformers' strategy and number of steps for one of ours."""
+    if isinstance(steps, int):
+        return "steps", steps
+    return ("no" if steps == "never" else steps), 1
 
 
 def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
 from nertune.schema import LabelSet
+from nertune.train.llamafactory_keys import is_llamafactory
 
 __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Rhythm = Positive | Literal["epoch", "never"]
 
 
 class _Section(BaseModel):
@@ -29,11 +31,16 @@ class _Section(BaseModel):
 
 
 class DataSection(_Section):
-    """`train`: an annotated file. `validation`: another file, or the share of `train` to hold out (0 for none)."""
+    """`train`: an annotated file. `validation`: another file, or how much of `train` to hold out.
+
+    Below 1 that is a share (0 for none), from 1 a number of documents. `columns`: what the records' keys are called that
+    a format knows by another name, such as {instruction: prompt, output: response}.
+    """
 
     train: str
-    validation: Share | str = 0.1
+    validation: Share | Positive | str = 0.1
     format: str | None = None
+    columns: dict[str, str] | None = None
     limit: Positive | None = None
     seed: int = 1024
 
@@ -66,6 +73,9 @@ class LoraSection(_Section):
 class TrainingSection(_Section):
     """How long and how fast. Steps are optimizer steps; one takes `batch_size` x `accumulation` samples a process.
 
+    `warmup`: below 1 a share of all steps, from 1 a number of steps. `eval_steps`, `save_steps`: every so many steps, each
+    "epoch", or "never"; without `save_steps` every evaluation saves. `keep_best`: the run is the checkpoint of the least
+    evaluation loss, not the last; so checkpoints must fall on evaluations. `keep_checkpoints`: null keeps all.
     `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
     """
 
@@ -74,17 +84,37 @@ class TrainingSection(_Section):
     batch_size: Positive = 16
     accumulation: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    warmup: Share = 0.0
+    scheduler: Literal["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"] = (
+        "linear"
+    )
+    warmup: Share | Positive = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     loss_vocabulary: Literal["full", "sampled"] = "full"
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     log_steps: Positive = 10
-    eval_steps: Positive = 200
-    keep_checkpoints: Positive = 2
+    eval_steps: Rhythm = 200
+    save_steps: Rhythm | None = None
+    keep_best: bool = True
+    keep_checkpoints: Positive | None = 2
     seed: int = 1024
+
+    @model_validator(mode="after")
+    def _best_is_saved(self) -> TrainingSection:
+        problem = unsaved_best(self.eval_steps, self.save_steps) if self.keep_best else None
+        if problem:
+            raise ValueError(f"keep_best: {problem}")
+        return self
+
+
+def unsaved_best(evaluated: int | str, saved: int | str | None) -> str | None:
+    """Why the best evaluated state would not be among the checkpoints; None where it is, or nothing is evaluated."""
+    if saved is None or saved == evaluated or evaluated == "never":
+        return None
+    if isinstance(evaluated, int) and isinstance(saved, int) and saved % evaluated == 0:
+        return None
+    return f"evaluations ({evaluated}) and checkpoints ({saved}) do not fall together; make one a multiple of the other"
 
 
 def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:
@@ -99,7 +129,7 @@ def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:
 
 
 class Recipe(_Section):
-    """One training run, fully described."""
+    """One training run, fully described. `resume`: go on from a checkpoint's folder, or (true) from the newest of `output`."""
 
     model: str
     data: DataSection
@@ -111,6 +141,7 @@ class Recipe(_Section):
     overlong: Literal["drop", "refuse"] = "drop"
     lora: LoraSection = LoraSection()
     training: TrainingSection = TrainingSection()
+    resume: bool | str = False
 
     def answer_format(self) -> AnswerFormat:
         """The answer format with its options."""
@@ -126,6 +157,20 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises MissingFileError, or RecipeError with every problem of the file and the overrides.
     """
+    value, problems = read_keys(path, overrides)
+    if is_llamafactory(value):
+        raise RecipeError(["its keys are LLaMA-Factory's: nertune.train.open_recipe reads it"], source=str(path))
+    recipe = _validate(value, problems)
+    if recipe is None:
+        raise RecipeError(problems, source=str(path))
+    return recipe
+
+
+def read_keys(path: Path | str, overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """A YAML file's keys with the overrides applied, unchecked, and what is wrong with the overrides themselves.
+
+    Raises MissingFileError, or RecipeError for a file that holds no keys at all.
+    """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"recipe {path}: no such file (looked in {path.absolute().parent})")
@@ -137,11 +182,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError([f"not YAML: {' '.join(str(error).split())}"], source=str(path)) from error
     if not isinstance(value, dict):
         raise RecipeError([f"expected keys such as model, data, output; found {value!r:.60}"], source=str(path))
-    problems = [problem for override in overrides if (problem := _apply(value, override))]
-    recipe = _validate(value, problems)
-    if recipe is None:
-        raise RecipeError(problems, source=str(path))
-    return recipe
+    return value, [problem for override in overrides if (problem := _apply(value, override))]
 
 
 def _apply(value: dict[str, Any], override: str) -> str | None:
@@ -171,7 +212,7 @@ def _validate(value: dict[str, Any], problems: list[str]) -> Recipe | None:
     except ValidationError as error:
         seen = set()
         for found in error.errors():
-            problem = _explain(found)
+            problem = explain(found)
             if problem not in seen:
                 problems.append(problem)
             seen.add(problem)
@@ -193,7 +234,7 @@ def _check_labels(value: Any) -> None:
         LabelSet(tuple(value))
 
 
-def _explain(found: Any) -> str:
+def explain(found: Any) -> str:
     """One pydantic error as `key: what is wrong`."""
     if found["type"] == "extra_forbidden":
         location = [str(part) for part in found["loc"]]
