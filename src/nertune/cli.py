@@ -226,6 +226,7 @@ def _train(options: argparse.Namespace) -> int:
 
     recipe = load_recipe(options.recipe, options.overrides)
     quiet_libraries()
+    from nertune.assemble import sample_predictions
     from nertune.train.fit import train
 
     with Meter("training") as meter:
@@ -247,6 +248,7 @@ def _train(options: argparse.Namespace) -> int:
             report=report,
             note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
             model_report=conversion_meter(meter),
+            samples=sample_predictions if recipe.track else None,
         )
     best = "" if trained.best_eval_loss is None else f", best eval loss {trained.best_eval_loss:.4f}"
     stderr.print(

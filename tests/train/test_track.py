@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from nertune.errors import InputError, MissingExtraError, RecipeError
+from nertune.extract import Recognizer
 from nertune.train.fit import train
 from nertune.train.recipe import load_recipe
 from nertune.train.report import report_page
@@ -230,6 +231,26 @@ def test_trackers_hear_how_a_training_ended(recipe, error, outcome):
     with pytest.raises(error):
         train(recipe(training=SHORT), report=report, trackers={"mine": tracker})
     assert tracker.heard[-1] == ("finish", outcome)
+
+
+@pytest.mark.parametrize("vocabulary", ["full", "sampled"])
+def test_sample_predictions_are_those_of_the_run(recipe, vocabulary, monkeypatch):
+    """The model in memory, whatever stood in for its output layer, says what the saved run says."""
+    from nertune.assemble import load, sample_predictions
+
+    answers: list[tuple[int, ...]] = []
+    read = Recognizer._read
+    monkeypatch.setattr(Recognizer, "_read", lambda *given: (answers.append(given[2].ids), read(*given))[1])
+    tracker, said = Recorder(), []
+    settings = recipe(training={"loss_vocabulary": vocabulary})
+    run = train(settings, samples=sample_predictions, trackers={"mine": tracker}, note=said.append).folder
+    assert not any("sample predictions" in line for line in said), said
+    (rows,) = (what[1] for name, *what in tracker.heard if name == "samples")
+    assert len(rows) == 4
+    load(run).extract_many([row.text for row in rows])
+    assert answers[:4] == answers[4:]
+    assert all(answers)
+    assert {row.gold.count("地点") for row in rows} <= {0, 1}
 
 
 def test_sample_predictions_that_fail_cost_nothing_but_themselves(recipe):

@@ -27,7 +27,7 @@ from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCal
 __all__ = ["Samples", "TaskData", "Trained", "load_task_data", "train"]
 
 
-# From the trained model (a PEFT model in evaluation mode), the run's renderer and the validation documents to rows.
+# From the trained model (the base with its LoRA layers, in evaluation mode), its renderer and the validation documents.
 Samples = Callable[[Any, Renderer, Sequence[Document]], Sequence[SampleRow]]
 
 
@@ -330,10 +330,14 @@ def _sample(
     samples: Samples | None, trainer: Any, renderer: Renderer, documents: Sequence[Document], say: Callable[[str], None]
 ) -> tuple[SampleRow, ...]:
     """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
+    from nertune.train.sampled import whole_head
+
     if samples is None or not documents:
         return ()
     try:
-        return tuple(samples(trainer.model.eval(), renderer, documents))
+        model = trainer.model.get_base_model().eval()
+        whole_head(model)
+        return tuple(samples(model, renderer, documents))
     except Exception as error:
         say(f"no sample predictions: {type(error).__name__}: {error}")
         return ()

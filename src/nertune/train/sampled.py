@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nertune.errors import InputError
 
-__all__ = ["SAMPLED", "SampledHead", "sample_head"]
+__all__ = ["SAMPLED", "SampledHead", "sample_head", "whole_head"]
 
 SAMPLED = 8192
 """Tokens drawn per step from those that the data does not hold."""
@@ -62,6 +62,13 @@ class SampledHead(nn.Module):
             shift[len(self._data_D) :] = torch.tensor(len(self._others_O) / len(others)).log()
             logits = logits + shift
         return logits
+
+
+def whole_head(model: Any) -> None:
+    """Put the layer back that `sample_head` took, so that logits are in the vocabulary's order; else do nothing."""
+    head = model.get_output_embeddings()
+    if isinstance(head, SampledHead):
+        model.set_output_embeddings(head._full[0])
 
 
 def sample_head(model: Any, token_ids: Iterable[int]) -> dict[int, int]:

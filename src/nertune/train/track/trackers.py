@@ -205,7 +205,7 @@ class WandB:
     def start(self, config: Mapping[str, Any], folder: Path) -> None:
         # It leaves the address of its service in the environment, for children that would log to the same run.
         service = {"WANDB_SERVICE": os.environ.get("WANDB_SERVICE")}
-        with _environment({"WANDB_ERROR_REPORTING": "false", **service}):
+        with _own_handlers(), _environment({"WANDB_ERROR_REPORTING": "false", **service}):
             import wandb
 
             self._run = wandb.init(
