@@ -54,7 +54,7 @@ def _environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def offline(monkeypatch):
+def offline(monkeypatch, tmp_path):
     """Every way out leads to a listener of this test, which must hear nothing; nor may the environment be changed."""
     heard: list[object] = []
     server = socket.create_server(("127.0.0.1", 0))
@@ -72,7 +72,8 @@ def offline(monkeypatch):
     threading.Thread(target=listen, daemon=True).start()
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{here[1]}")
-    for name in ("no_proxy", "NO_PROXY", "SWANLAB_API_KEY", "WANDB_API_KEY", "HF_TOKEN"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("no_proxy", "NO_PROXY", "NETRC", "SWANLAB_API_KEY", "WANDB_API_KEY", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     connect = socket.socket.connect
 
@@ -316,12 +317,19 @@ def test_a_package_that_is_absent_is_told_before_anything_is_written(recipe, tmp
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize(("tracker", "advice"), [("swanlab", "swanlab login"), ("wandb", "wandb login")])
-def test_online_without_a_key_is_refused_at_once(recipe, tmp_path, monkeypatch, tracker, advice):
+@pytest.mark.parametrize("tracker", ["swanlab", "wandb", "trackio"])
+def test_online_without_a_key_is_refused_at_once(recipe, tmp_path, monkeypatch, tracker):
     pytest.importorskip(tracker)
-    monkeypatch.setattr("nertune.train.track.trackers._has_key", lambda name: False)
-    with pytest.raises(InputError, match=advice):
-        train(recipe(track=[{tracker: {"mode": "online"}}]))
+    from nertune.train.track import trackers
+
+    options = {"mode": "online", **({"space": "someone/ner"} if tracker == "trackio" else {})}
+    if tracker == "trackio":
+        monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match="login"):
+        train(recipe(track=[{tracker: options}]))
+    if tracker == "wandb":
+        (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0123\n")
+        assert trackers._has_key("wandb")
     assert not (tmp_path / "run").exists()
 
 
@@ -361,3 +369,21 @@ def test_the_report_escapes_what_it_is_given():
     )
     assert "<img src=x" not in page
     assert page.encode("utf-8")
+
+
+def test_a_resumed_training_hides_what_the_interrupted_one_wrote_too_far(recipe):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = recipe(track=["tensorboard"])
+
+    def report(progress) -> None:
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, report=report)
+    run = train(settings, resume=True).folder
+    events = EventAccumulator(str(run / "track" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 16))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import netrc
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from nertune.errors import InputError, MissingExtraError
 from nertune.train.track.settings import TrackerSettings
@@ -73,12 +75,19 @@ def _has_key(tracker: str) -> bool:
 
         return bool(swanlab.Settings().api_key)
     if tracker == "wandb":
-        import wandb
-
-        return bool(os.environ.get("WANDB_API_KEY") or wandb.Api().api_key)
+        return bool(os.environ.get("WANDB_API_KEY")) or _wandb_login()
     from huggingface_hub import get_token
 
     return bool(get_token())
+
+
+def _wandb_login() -> bool:
+    """Whether `wandb login` left a key in the netrc file; asking wandb itself may prompt for one."""
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc").authenticators(host or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def make_tracker(settings: TrackerSettings, default_name: str) -> Tracker:
