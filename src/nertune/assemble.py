@@ -5,16 +5,20 @@ No room knows another's insides; this module, the command line and the quickstar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nertune.errors import MissingFileError, RunError
 from nertune.extract import Recognizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest
+from nertune.schema import Document, Entity
 
-__all__ = ["load", "untrained"]
+__all__ = ["load", "sample_predictions", "untrained"]
+
+if TYPE_CHECKING:
+    from nertune.train.track import SampleRow
 
 Report = Callable[[str, int, int], None]
 
@@ -66,11 +70,29 @@ def untrained(
     return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens)
 
 
+def sample_predictions(model: Any, renderer: Renderer, documents: Sequence[Document]) -> list[SampleRow]:
+    """The first 20 documents as a model that was just trained reads them; `train(..., samples=sample_predictions)`."""
+    from nertune.train.track import SampleRow
+
+    documents = documents[:20]
+    found = _recognizer(model, renderer, 32, None).extract_many([document.text for document in documents])
+    return [
+        SampleRow(document.text, _listed(document.entities), _listed(prediction.entities))
+        for document, prediction in zip(documents, found, strict=True)
+    ]
+
+
+def _listed(entities: Iterable[Entity]) -> str:
+    return "; ".join(f"{entity.label} {entity.text}" for entity in entities)
+
+
 def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:
     from nertune.generate.local import LocalEngine
-    from nertune.models.attention import can_share_prefix
+    from nertune.models.attention import ATTENTION, can_share_prefix
 
-    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
+    # A model that was just trained is on the shared-prefix attention already, which the trial below could not leave.
+    shares = model.config._attn_implementation == ATTENTION or can_share_prefix(model)
+    engine = LocalEngine(model, shares_prefix=shares, batch_size=batch_size)
     return Recognizer(renderer, engine, max_new_tokens)
 
 

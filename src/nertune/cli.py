@@ -232,6 +232,7 @@ def _train(options: argparse.Namespace) -> int:
     for line in notes:
         _say(line)
     quiet_libraries()
+    from nertune.assemble import sample_predictions
     from nertune.train.fit import train
 
     with Meter("training") as meter:
@@ -253,6 +254,7 @@ def _train(options: argparse.Namespace) -> int:
             report=report,
             note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
             model_report=conversion_meter(meter),
+            samples=sample_predictions if recipe.track else None,
         )
     best = "" if trained.best_eval_loss is None else f", best eval loss {trained.best_eval_loss:.4f}"
     stderr.print(

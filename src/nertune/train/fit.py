@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,16 @@ from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
 from nertune.train.dropout import replace_lora_dropout
 from nertune.train.recipe import Recipe
+from nertune.train.report import report_page
+from nertune.train.track.trackers import SampleRow, Tracker, check_ready
+from nertune.train.track.tracking import Tracking, TrackingCallback
 from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
 
-__all__ = ["TaskData", "Trained", "load_task_data", "train"]
+__all__ = ["Samples", "TaskData", "Trained", "load_task_data", "train"]
+
+
+# From the trained model (the base with its LoRA layers, in evaluation mode), its renderer and the validation documents.
+Samples = Callable[[Any, Renderer, Sequence[Document]], Sequence[SampleRow]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +102,14 @@ def train(
     report: Callable[[Progress], None] | None = None,
     note: Callable[[str], None] | None = None,
     model_report: Callable[[str, int, int], None] | None = None,
+    samples: Samples | None = None,
+    trackers: Mapping[str, Tracker] | None = None,
 ) -> Trained:
     """Fine-tune as the recipe says and write a run directory.
 
     `report` hears of every step, `note` of decisions worth a line, `model_report` of the built-in model's conversion.
+    `samples` predicts a few documents with the trained model, for the trackers and the report page. `trackers` hear of
+    the training besides those that the recipe names.
     Raises InputError before anything is written when recipe, data or output folder cannot be used.
     """
     from transformers import set_seed
@@ -108,6 +119,8 @@ def train(
     say = note or (lambda line: None)
     folder = Path(recipe.output)
     checkpoint = _check_output(folder, resume=resume or recipe.resume)
+    for item in recipe.trackers():
+        check_ready(item)
     task = load_task_data(recipe)
     for line in task.notes:
         say(line)
@@ -152,10 +165,25 @@ def train(
         head=head,
     )
     trainer.remove_callback(_printer())
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    first = trainer.is_world_process_zero()
+    with Tracking.start(
+        recipe.trackers() if first else (),
+        run=folder,
+        config=recipe.model_dump(mode="json"),
+        note=say,
+        trackers=trackers if first else None,
+    ) as tracking:
+        trainer.add_callback(TrackingCallback(tracking))
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trained = _trained(trainer, result, folder, rows.left_out, shares_prefix=packed)
+        if first:
+            _write_run(trainer, recipe, renderer, folder)
+            shown = _sample(samples, trainer, renderer, task.validation, say)
+            _write_report(trained, recipe, shown, tracking)
+    return trained
 
-    if trainer.is_world_process_zero():
-        _write_run(trainer, recipe, renderer, folder)
+
+def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, ...], *, shares_prefix: bool) -> Trained:
     return Trained(
         folder=folder,
         steps=trainer.state.global_step,
@@ -165,8 +193,8 @@ def train(
         ),
         samples_per_second=result.metrics["train_samples_per_second"],
         seconds=result.metrics["train_runtime"],
-        left_out=rows.left_out,
-        shares_prefix=packed,
+        left_out=left_out,
+        shares_prefix=shares_prefix,
     )
 
 
@@ -316,6 +344,54 @@ def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -
         max_tokens=recipe.max_tokens,
         versions={name: importlib.metadata.version(name) for name in packages},
     ).write(folder)
+
+
+def _sample(
+    samples: Samples | None, trainer: Any, renderer: Renderer, documents: Sequence[Document], say: Callable[[str], None]
+) -> tuple[SampleRow, ...]:
+    """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
+    from nertune.train.heads import whole_head
+
+    if samples is None or not documents:
+        return ()
+    try:
+        model = trainer.model.get_base_model().eval()
+        whole_head(model)
+        return tuple(samples(model, renderer, documents))
+    except Exception as error:
+        say(f"no sample predictions: {type(error).__name__}: {error}")
+        return ()
+
+
+def _write_report(trained: Trained, recipe: Recipe, samples: Sequence[SampleRow], tracking: Tracking) -> None:
+    """report.html in the run directory, handed to the trackers too."""
+    from nertune.train.curve import read_metrics
+
+    folder = trained.folder
+    best = trained.best_eval_loss
+    numbers = {
+        "optimizer steps": str(trained.steps),
+        "training loss": f"{trained.train_loss:.4f} nats a token",
+        "best validation loss": "not measured" if best is None else f"{best:.4f} nats a token",
+        "speed": f"{trained.samples_per_second:.2f} samples a second",
+        "time": f"{trained.seconds:.0f} s",
+        "documents left out": str(len(trained.left_out)),
+    }
+    metrics = read_metrics(folder / "metrics.jsonl")
+    if measured := [line["eval_f1"] for line in metrics if "eval_f1" in line]:
+        numbers["entity F1 (micro), last and best"] = f"{measured[-1]:.4f}, {max(measured):.4f}"
+    page = report_page(
+        name=folder.name,
+        numbers=numbers,
+        metrics=metrics,
+        picture=(folder / "loss.png").read_bytes(),
+        recipe=recipe.to_yaml(),
+        samples=samples,
+    )
+    write_text(folder / "report.html", page)
+    if samples:
+        tracking.samples(samples, trained.steps)
+    tracking.page(page, trained.steps)
 
 
 def _pad_id(tokenizer: Any) -> int:

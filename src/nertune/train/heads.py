@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nertune.errors import InputError
 from nertune.train.fused import cross_entropy_sum
 
-__all__ = ["SAMPLED", "LossHead", "SampledHead", "loss_head"]
+__all__ = ["SAMPLED", "LossHead", "SampledHead", "loss_head", "whole_head"]
 
 SAMPLED = 8192
 """Tokens drawn per step from those that the data does not hold."""
@@ -93,3 +93,10 @@ def loss_head(model: Any, *, sampled_beside: Iterable[int] | None = None) -> Los
     replacement = LossHead(head) if sampled_beside is None else SampledHead(head, sampled_beside)
     model.set_output_embeddings(replacement.train(model.training))
     return replacement
+
+
+def whole_head(model: Any) -> None:
+    """Put the layer back that `loss_head` took, so that the model gives logits again; else do nothing."""
+    head = model.get_output_embeddings()
+    if isinstance(head, LossHead):
+        model.set_output_embeddings(head._full[0])

@@ -18,6 +18,7 @@ from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
 from nertune.schema import LabelSet
 from nertune.train.llamafactory_keys import is_llamafactory
+from nertune.train.track.settings import TrackerSettings, parse_track
 
 __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
 
@@ -142,10 +143,15 @@ class Recipe(_Section):
     lora: LoraSection = LoraSection()
     training: TrainingSection = TrainingSection()
     resume: bool | str = False
+    track: list[Any] = Field(default_factory=list)
 
     def answer_format(self) -> AnswerFormat:
         """The answer format with its options."""
         return parse_answer(self.answer)
+
+    def trackers(self) -> tuple[TrackerSettings, ...]:
+        """The experiment trackers with their options."""
+        return parse_track(self.track)
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""
@@ -216,7 +222,12 @@ def _validate(value: dict[str, Any], problems: list[str]) -> Recipe | None:
             if problem not in seen:
                 problems.append(problem)
             seen.add(problem)
-    for section, check in (("prompt", _check_prompt), ("answer", parse_answer), ("labels", _check_labels)):
+    for section, check in (
+        ("prompt", _check_prompt),
+        ("answer", parse_answer),
+        ("labels", _check_labels),
+        ("track", parse_track),
+    ):
         if section in value and not any(problem.startswith(section) for problem in problems):
             try:
                 check(value[section])

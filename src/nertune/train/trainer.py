@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.track.tracking import is_f1
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
 
@@ -86,7 +87,7 @@ class NerTrainer(Trainer):
 
 
 class MetricsFile(TrainerCallback):
-    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and loss, eval_loss, learning_rate or grad_norm.
+    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and loss, eval_loss, learning_rate, grad_norm or F1.
 
     On resume, lines past the checkpoint's step are dropped first, so every step stands there once.
     """
@@ -115,6 +116,7 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         wanted = ("loss", "eval_loss", "learning_rate", "grad_norm")
         values = {key: logs[key] for key in wanted if logs and key in logs}
+        values |= {key: value for key, value in (logs or {}).items() if is_f1(key)}
         if values and state.is_world_process_zero:
             line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values}
             with self._path.open("a", encoding="utf-8") as file:
