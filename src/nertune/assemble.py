@@ -88,11 +88,9 @@ def _listed(entities: Iterable[Entity]) -> str:
 
 def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:
     from nertune.generate.local import LocalEngine
-    from nertune.models.attention import ATTENTION, can_share_prefix
+    from nertune.models.attention import can_share_prefix
 
-    # A model that was just trained is on the shared-prefix attention already, which the trial below could not leave.
-    shares = model.config._attn_implementation == ATTENTION or can_share_prefix(model)
-    engine = LocalEngine(model, shares_prefix=shares, batch_size=batch_size)
+    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
     return Recognizer(renderer, engine, max_new_tokens)
 
 

@@ -59,12 +59,12 @@ class RunManifest:
             if value["format"] != _FORMAT:
                 raise RunError(f"{path}: written in format {value['format']}, this version reads {_FORMAT}")
             return cls(
-                base_model=_typed(value, "base_model", str),
+                base_model=_typed(value["base_model"], "base_model", str),
                 prompt=PromptSpec.from_json(value["prompt"]),
-                template_hash=_typed(value, "template_hash", str),
-                stop_ids=tuple(_typed({"stop_ids": item}, "stop_ids", int) for item in value["stop_ids"]),
-                max_tokens=_typed(value, "max_tokens", int),
-                versions=_typed(value, "versions", dict),
+                template_hash=_typed(value["template_hash"], "template_hash", str),
+                stop_ids=tuple(_typed(item, "stop_ids", int) for item in value["stop_ids"]),
+                max_tokens=_typed(value["max_tokens"], "max_tokens", int),
+                versions=_typed(value["versions"], "versions", dict),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RunError):
@@ -72,8 +72,7 @@ class RunManifest:
             raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); train again or restore it") from error
 
 
-def _typed(value: dict[str, Any], key: str, kind: type[_T]) -> _T:
-    found = value[key]
+def _typed(found: object, key: str, kind: type[_T]) -> _T:
     if not isinstance(found, kind) or isinstance(found, bool):
         raise TypeError(f"{key} is {found!r:.40}, not {kind.__name__}")
     return found

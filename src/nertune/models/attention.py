@@ -172,8 +172,10 @@ def can_share_prefix(model: Any) -> bool:
     """Try the packed row on a few tokens against plain rows; leaves the model on whichever attention it will use.
 
     Models with linear attention, soft-capped scores or attention of their own give other numbers or refuse; so do, in
-    training mode, models that drop attention weights.
+    training mode, models that drop attention weights. A model on shared-prefix attention already has passed.
     """
+    if model.config._attn_implementation == ATTENTION:
+        return True
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().num_embeddings
     prefix, suffixes = 5, (3, 4)

@@ -7,6 +7,7 @@ probes, error reports and update checks are off, and no login is asked for. Libr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import netrc
@@ -101,16 +102,38 @@ def make_tracker(settings: TrackerSettings, default_name: str) -> Tracker:
     return kinds[settings.tracker](settings, settings.name or default_name)
 
 
-class SwanLab:
-    """SwanLab; `swanlab sync FOLDER/run-…` uploads an offline run later.
-
-    Its own transformers integration (swanlab 0.10.3) crashes without a run, and hooks SIGINT: neither is used here.
-    """
+class _RunTracker:
+    """What trackers share whose library gives a run to log to; they differ in how it starts and ends."""
 
     def __init__(self, settings: TrackerSettings, name: str) -> None:
         self._settings = settings
         self._name = name
         self._run: Any = None
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+
+
+class _TableTracker(_RunTracker):
+    """Weights & Biases' objects, which trackio has under the same names: tables for samples, HTML for the page."""
+
+    _library: str
+
+    def samples(self, rows: Sequence[SampleRow], step: int) -> None:
+        library = importlib.import_module(self._library)
+        table = library.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
+        self._run.log({"samples": table}, step=step)
+
+    def page(self, html: str, step: int) -> None:
+        library = importlib.import_module(self._library)
+        self._run.log({"report": library.Html(html, inject=False)}, step=step)
+
+
+class SwanLab(_RunTracker):
+    """SwanLab; `swanlab sync FOLDER/run-…` uploads an offline run later.
+
+    Its own transformers integration (swanlab 0.10.3) crashes without a run, and hooks SIGINT: neither is used here.
+    """
 
     def start(self, config: Mapping[str, Any], folder: Path) -> None:
         import swanlab
@@ -135,9 +158,6 @@ class SwanLab:
                 config=dict(config),
                 settings=quiet,
             )
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
 
     def samples(self, rows: Sequence[SampleRow], step: int) -> None:
         import swanlab
@@ -203,13 +223,10 @@ class TensorBoard:
             self._writer.close()
 
 
-class WandB:
+class WandB(_TableTracker):
     """Weights & Biases; `wandb sync FOLDER/wandb/offline-run-…` uploads an offline run later."""
 
-    def __init__(self, settings: TrackerSettings, name: str) -> None:
-        self._settings = settings
-        self._name = name
-        self._run: Any = None
+    _library = "wandb"
 
     def start(self, config: Mapping[str, Any], folder: Path) -> None:
         # It leaves the address of its service in the environment, for children that would log to the same run.
@@ -238,31 +255,14 @@ class WandB:
                 ),
             )
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-
-    def samples(self, rows: Sequence[SampleRow], step: int) -> None:
-        import wandb
-
-        table = wandb.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
-        self._run.log({"samples": table}, step=step)
-
-    def page(self, html: str, step: int) -> None:
-        import wandb
-
-        self._run.log({"report": wandb.Html(html, inject=False)}, step=step)
-
     def finish(self, outcome: Outcome) -> None:
         self._run.finish(exit_code={"finished": 0, "failed": 1, "interrupted": 130}[outcome])
 
 
-class Trackio:
+class Trackio(_TableTracker):
     """trackio, into FOLDER/PROJECT.db: `TRACKIO_DIR=FOLDER trackio show`. Its API knows no state of a run."""
 
-    def __init__(self, settings: TrackerSettings, name: str) -> None:
-        self._settings = settings
-        self._name = name
-        self._run: Any = None
+    _library = "trackio"
 
     def start(self, config: Mapping[str, Any], folder: Path) -> None:
         places: dict[str, str | None] = {"TRACKIO_DIR": str(folder.absolute())}
@@ -283,20 +283,6 @@ class Trackio:
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-
-    def samples(self, rows: Sequence[SampleRow], step: int) -> None:
-        import trackio
-
-        table = trackio.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
-        self._run.log({"samples": table}, step=step)
-
-    def page(self, html: str, step: int) -> None:
-        import trackio
-
-        self._run.log({"report": trackio.Html(html, inject=False)}, step=step)
 
     def finish(self, outcome: Outcome) -> None:
         from trackio import context_vars
