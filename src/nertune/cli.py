@@ -198,8 +198,8 @@ def _preview(options: argparse.Namespace) -> int:
     from nertune.prompt import PromptSpec, Renderer
     from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout, token_strip
     from nertune.train.batches import shared_prefix_length
-    from nertune.train.fit import load_task_data
     from nertune.train.llamafactory import open_recipe
+    from nertune.train.task import load_task_data
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
     for line in notes:

@@ -14,10 +14,11 @@ from nertune.cli import main
 from nertune.errors import MissingFileError, RecipeError
 from nertune.prompt import PromptTemplate
 from nertune.run import RunManifest
-from nertune.train.fit import load_task_data, train
+from nertune.train.fit import train
 from nertune.train.llamafactory import OpenedRecipe, open_recipe
 from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, SECRET, is_llamafactory
 from nertune.train.recipe import Recipe
+from nertune.train.task import load_task_data
 
 TUTORIAL = Path(__file__).parents[2] / "recipes" / "cluener-llamafactory.yaml"
 NAMES, PLACES = ["方鹏", "林屿", "许若彤", "邱岳"], ["杭州", "青川", "漠北"]

@@ -25,9 +25,9 @@ from nertune import data
 from nertune.models import load_tokenizer
 from nertune.models.builtin import cache_folder
 from nertune.prompt import PromptSpec, Renderer
-from nertune.train.fit import load_task_data
 from nertune.train.llamafactory import open_recipe
 from nertune.train.llamafactory_keys import KNOWN
+from nertune.train.task import load_task_data
 
 HERE = Path(__file__).resolve()
 TUTORIAL = HERE.parents[2] / "recipes" / "cluener-llamafactory.yaml"

@@ -17,8 +17,9 @@ import nertune
 from nertune import data
 from nertune.errors import InputError, MissingFileError, TrainingError
 from nertune.schema import Document
-from nertune.train.fit import load_task_data, train
+from nertune.train.fit import train
 from nertune.train.recipe import load_recipe
+from nertune.train.task import load_task_data
 
 SHORT = {"max_steps": 2, "eval_steps": 2}
 

@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nertune import data
 from nertune.atomic import write_text
-from nertune.errors import InputError, MissingFileError
 from nertune.models import load_model, load_tokenizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
-from nertune.run import MANIFEST, RunManifest
-from nertune.schema import Document, LabelSet
+from nertune.run import RunManifest
+from nertune.schema import Document
+from nertune.train.adapter import prepare_model
+from nertune.train.arguments import training_arguments
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
-from nertune.train.dropout import replace_lora_dropout
+from nertune.train.checkpoints import starting_point
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
+from nertune.train.task import load_task_data
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
 from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
 
-__all__ = ["Samples", "TaskData", "Trained", "load_task_data", "train"]
+__all__ = ["Samples", "Trained", "train"]
 
 
 # From the trained model (the base with its LoRA layers, in evaluation mode), its renderer and the validation documents.
 Samples = Callable[[Any, Renderer, Sequence[Document]], Sequence[SampleRow]]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskData:
-    """The documents of a recipe, their numbers (1-based) in the file each comes from, and what was said while reading."""
-
-    train: tuple[Document, ...]
-    validation: tuple[Document, ...]
-    labels: LabelSet
-    notes: tuple[str, ...]
-    train_numbers: tuple[int, ...]
-    validation_numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +44,6 @@ class Trained:
     seconds: float
     left_out: tuple[LeftOut, ...]
     shares_prefix: bool
-
-
-def load_task_data(recipe: Recipe) -> TaskData:
-    """Read and split what the recipe names. Raises DataError, or InputError for a label the recipe does not know."""
-    section = recipe.data
-    names = recipe.labels
-    columns = section.columns
-    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names, columns=columns)
-    notes = list(corpus.notes)
-    validation: tuple[Document, ...] = ()
-    train_documents = corpus.documents
-    if isinstance(section.validation, str):
-        held_out = data.read(section.validation, format=section.format, labels=names, columns=columns)
-        validation, notes = held_out.documents, [*notes, *held_out.notes]
-    elif section.validation:
-        parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
-        train_documents, validation = parts.train, parts.held_out
-    if not any(document.entities for document in train_documents):
-        raise InputError(f"{section.train}: no document holds an entity, so there is nothing to learn from")
-    found = LabelSet.from_documents([*train_documents, *validation])
-    labels = LabelSet(tuple(names)) if names else found
-    unknown = [name for name in found if name not in labels]
-    if unknown:
-        hints = [f"{name!r}" + (f" (like {near!r})" if (near := labels.nearest(name)) else "") for name in unknown]
-        raise InputError(
-            f"{section.train}: labels that the recipe does not list: {', '.join(hints)}. "
-            f"Add them to labels, or leave labels out to take those of the data: {', '.join(found)}"
-        )
-    numbers = {id(document): number for number, document in enumerate(corpus.documents, 1)}
-    return TaskData(
-        train=train_documents,
-        validation=validation,
-        labels=labels,
-        notes=tuple(notes),
-        train_numbers=tuple(numbers[id(document)] for document in train_documents),
-        validation_numbers=tuple(numbers.get(id(document), number) for number, document in enumerate(validation, 1)),
-    )
 
 
 def train(
@@ -118,7 +69,7 @@ def train(
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
-    checkpoint = _check_output(folder, resume=resume or recipe.resume)
+    checkpoint = starting_point(folder, resume=resume or recipe.resume)
     for item in recipe.trackers():
         check_ready(item)
     task = load_task_data(recipe)
@@ -140,7 +91,7 @@ def train(
 
     set_seed(settings.seed)
     model = load_model(recipe.model, dtype=settings.dtype)
-    model, packed = _prepare_model(model, recipe)
+    model, packed = prepare_model(model, recipe)
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
         own_tokens = trained_tokens([*rows.rows, *(eval_rows.rows if eval_rows else ())])
@@ -156,7 +107,7 @@ def train(
         callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))
     trainer = NerTrainer(
         model=model,
-        args=_arguments(recipe, folder, evaluates=eval_rows is not None),
+        args=training_arguments(recipe, folder, evaluates=eval_rows is not None),
         train_dataset=list(rows.rows),
         eval_dataset=list(eval_rows.rows) if eval_rows else None,
         data_collator=collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer)),
@@ -198,42 +149,6 @@ def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, .
     )
 
 
-def _check_output(folder: Path, *, resume: bool | str) -> Path | None:
-    """The checkpoint to go on from, if any. Refuses to write over a run that is there."""
-    if isinstance(resume, str):
-        if not (Path(resume) / "trainer_state.json").is_file():
-            raise MissingFileError(f"resume: {resume} is not the folder of a checkpoint: no trainer_state.json there")
-        return Path(resume)
-    last = _last_whole_checkpoint(folder / "checkpoints")
-    if resume:
-        if last is None:
-            raise MissingFileError(
-                f"{folder}: no checkpoint to resume from; start without --resume (or with resume: false)"
-            )
-        return last
-    if last is not None or (folder / MANIFEST).exists():
-        raise InputError(f"{folder} already holds a run. Go on with it: --resume; or write elsewhere: output=FOLDER")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"output {folder} is a file, not a folder")
-    return None
-
-
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that a kill did not cut off: transformers writes its trainer_state.json last."""
-    by_step = {
-        int(number): path
-        for path in folder.glob("checkpoint-*")
-        if (number := path.name.removeprefix("checkpoint-")).isdecimal()
-    }
-    for step in sorted(by_step, reverse=True):
-        try:
-            json.loads((by_step[step] / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return by_step[step]
-    return None
-
-
 def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> None:
     if prepared.left_out:
         say(f"{len(prepared.left_out)} {what} documents are left out, none is cut:")
@@ -241,92 +156,6 @@ def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> 
             say(f"  {item}")
         if len(prepared.left_out) > 5:
             say(f"  and {len(prepared.left_out) - 5} more")
-
-
-def _prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
-    """The model with LoRA layers, and whether it computes shared prefixes once."""
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    from nertune.models.attention import can_share_prefix
-
-    packed = can_share_prefix(model.train())
-    lora = recipe.lora
-    targets: str | list[str] = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    if not isinstance(targets, str):
-        modules = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-        missing = sorted(set(targets) - modules)
-        if missing:
-            raise InputError(f"lora.targets: {', '.join(missing)} not in {recipe.model}; use all-linear")
-    if recipe.training.gradient_checkpointing:
-        model.enable_input_require_grads()
-    config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        base_model_name_or_path=recipe.model,
-    )
-    try:
-        model = get_peft_model(model, config)
-    except ValueError as error:
-        raise InputError(f"lora.targets: {targets} does not fit {recipe.model}: {error}") from error
-    replace_lora_dropout(model)
-    return model, packed
-
-
-def _arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
-    """transformers' training arguments for a recipe."""
-    import torch
-    from transformers import TrainingArguments
-
-    settings = recipe.training
-    evaluation, eval_steps = _rhythm(settings.eval_steps if evaluates else "never")
-    saving, save_steps = _rhythm(settings.eval_steps if settings.save_steps is None else settings.save_steps)
-    keeps_best = evaluation != "no" and saving != "no" and settings.keep_best
-    limit = settings.keep_checkpoints
-    on_cpu = not torch.cuda.is_available()
-    return TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.scheduler,
-        warmup_steps=settings.warmup,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=settings.log_steps,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        eval_strategy=evaluation,
-        eval_steps=eval_steps,
-        save_strategy=saving,
-        save_steps=save_steps,
-        # A limit of 1 would delete the last checkpoint, which resuming needs, where another is the best.
-        save_total_limit=max(limit, 2) if limit and keeps_best else limit,
-        load_best_model_at_end=keeps_best,
-        metric_for_best_model="eval_loss" if keeps_best else None,
-        prediction_loss_only=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=not on_cpu,
-        use_cpu=on_cpu,
-        seed=settings.seed,
-        data_seed=settings.seed,
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _rhythm(steps: int | str) -> tuple[str, int]:
-    """transformers' strategy and number of steps for one of ours."""
-    if isinstance(steps, int):
-        return "steps", steps
-    return ("no" if steps == "never" else steps), 1
 
 
 def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:
