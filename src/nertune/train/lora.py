@@ -13,6 +13,7 @@ import torch
 from peft.tuners.lora import Linear as PeftLoraLinear
 from torch import Tensor, nn
 
+from nertune.models.linear import QuickLinear
 from nertune.models.matmul import add_matmul_nt, matmul_nt
 from nertune.train.dropout import draw_lanes, kept_share, mask_of
 
@@ -93,7 +94,7 @@ def _is_plain(layer: Any) -> bool:
         and not layer.disable_adapters
         and not layer.merged
         and not layer.lora_bias[active[0]]
-        and type(layer.get_base_layer()) is nn.Linear
+        and type(layer.get_base_layer()) in (nn.Linear, QuickLinear)
         and not layer.get_base_layer().weight.requires_grad
     )
 
