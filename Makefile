@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# LLaMA-Factory, to be compared with: an environment of its own, where the benchmark and the tests look for it.
-PEERS  ?= $(HOME)/.cache/nertune/llamafactory-0.9.5
+# LLaMA-Factory, to be compared with: an environment of its own, in nertune's cache folder, where benchmark and tests look.
+CACHE  := $(or $(NERTUNE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nertune)
+PEERS  ?= $(CACHE)/llamafactory-0.9.5
 
 .PHONY: install quickstart check test soak bench bench-peers docs clean
 
@@ -34,11 +35,11 @@ test: check
 soak: install
 	$(BIN)/pytest -m soak
 
-# samples/s of nertune and of the tutorial recipe, in one call. BASELINE is a script that trains the tutorial's way.
+# Training speed of nertune and of the tutorial recipe, in one call; of LLaMA-Factory too where it is installed.
 bench: install
 	$(BIN)/python benchmarks/train.py
 
-# The same beside LLaMA-Factory, which is installed first: 1.6 GB, some minutes.
+# The same, with LLaMA-Factory installed first: 1.6 GB, some minutes.
 bench-peers: install $(PEERS)/.ready
 	$(BIN)/python benchmarks/train.py --llamafactory $(PEERS)/bin/python
 

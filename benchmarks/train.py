@@ -7,8 +7,9 @@ Every run trains LoRA r=64 alpha=16 dropout=0.1 on seven projections of the buil
 samples of the file, learning rate 1e-4, float32, and is a process of its own, ended after --minutes.
 
 - The tutorial recipe: transformers' Trainer + PEFT, batch 2 x accumulation 2, gradient checkpointing, padding collator.
-- LLaMA-Factory 0.9.5 (make bench-peers installs it; left out where it is absent): batch 2 x accumulation 2, without
-  gradient checkpointing, which is its default; and `neat_packing`, one pack of about four samples a step.
+- LLaMA-Factory 0.9.5 (make bench-peers installs it; left out where it is absent): batch 2 x accumulation 2,
+  without the gradient checkpointing that it has by default, so at its fastest; and with `neat_packing`, one pack of about
+  four samples a step.
 - nertune with the exact loss at the same optimizer batch (4) and at its own default (16); --ours adds runs with other
   settings of the recipe.
 
