@@ -38,7 +38,8 @@ def main() -> int:
 def _train(data: str, overrides: list[str]) -> dict[str, Any]:
     from nertune.models import BUILTIN
     from nertune.terminal import quiet_libraries
-    from nertune.train import load_recipe, train
+    from nertune.train import load_recipe
+    from nertune.train.fit import train
 
     quiet_libraries()
     with tempfile.TemporaryDirectory() as scratch:

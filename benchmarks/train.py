@@ -69,7 +69,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
 
         def nertune(overrides: tuple[str, ...], *more: str, samples: int = options.samples) -> dict[str, Any]:
-            script = [sys.executable, str(HERE / "nertune_run.py"), options.data, *more]
+            script = [sys.executable, str(HERE / "nertune_run.py"), *more, options.data]
             return run_json([*script, labels, f"data.limit={samples}", *overrides], minutes=options.minutes)
 
         tutorial = [sys.executable, options.baseline, "train", model, options.data]
