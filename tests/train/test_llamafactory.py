@@ -18,7 +18,7 @@ from nertune.train.fit import train
 from nertune.train.llamafactory import OpenedRecipe, open_recipe
 from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, SECRET, is_llamafactory
 from nertune.train.recipe import Recipe
-from nertune.train.task import load_task_data
+from nertune.train.task import load_tasks
 
 TUTORIAL = Path(__file__).parents[2] / "recipes" / "cluener-llamafactory.yaml"
 NAMES, PLACES = ["方鹏", "林屿", "许若彤", "邱岳"], ["杭州", "青川", "漠北"]
@@ -356,8 +356,8 @@ def test_columns_and_systems_of_the_entry_are_honoured(folder, opened):
     put(folder, other=({"file_name": "other.json", "columns": columns}, rows))
     recipe = opened(dataset="other", template="qwen", val_size=0.25).recipe
     assert recipe.prompt.load() == PromptTemplate(PROMPT + "\n{text}", "专家")
-    assert load_task_data(recipe).labels.names == ("人名", "地点")
-    assert {document.text for document in load_task_data(recipe).train} <= {str(row["input"]) for row in alpaca()}
+    assert load_tasks(recipe)[0].labels.names == ("人名", "地点")
+    assert {document.text for document in load_tasks(recipe)[0].train} <= {str(row["input"]) for row in alpaca()}
     rows[3]["前"] = [["你好", "好"]]
     put(folder, other=({"file_name": "other.json", "columns": columns}, rows))
     assert "holds earlier turns" in problems(opened, dataset="other")
@@ -388,7 +388,7 @@ def test_the_whole_prompt_in_instruction_and_other_answers(folder, opened):
     put(folder, lines=({"file_name": "lines.json"}, rows))
     recipe, notes = opened(dataset="lines")
     assert recipe.prompt.user == PROMPT + "\n{text}"
-    assert recipe.answer_format().write(load_task_data(recipe).train[0]) == rows[0]["output"]
+    assert recipe.answer_format().write(load_tasks(recipe)[0].train[0]) == rows[0]["output"]
     assert not any("another wording" in note for note in notes)
     rows[0]["output"] = str(rows[0]["output"]).replace(": ", ":")
     put(folder, lines=({"file_name": "lines.json"}, rows))
