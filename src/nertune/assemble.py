@@ -35,8 +35,9 @@ def load(
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`.
 
-    `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator. `dtype`: "auto", "float32", "bfloat16".
-    `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in tokens; None fits it to the text.
+    `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
+    `dtype`: "auto", "float32", "bfloat16". `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
+    tokens; None fits it to the text.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
     task that the run does not know, or none where it has several.
     """

@@ -90,8 +90,7 @@ def prepare(
         )
     if not rows:
         example = f" The first: {left_out[0]}" if left_out else ""
-        where = f"{source}: " if source else ""
-        raise InputError(f"{where}none of {len(documents)} documents can be trained on.{example}")
+        raise InputError(f"none of {len(documents)} documents can be trained on.{example}")
     return Prepared(tuple(rows), tuple(left_out))
 
 

@@ -126,14 +126,14 @@ class NerTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """As transformers', or one whose every batch is of one task and says of which."""
-        if self._evaluated is None or eval_dataset is not None:
+        rows: Any = self.eval_dataset
+        if self._evaluated is None or (eval_dataset is not None and eval_dataset is not rows):
             return super().get_eval_dataloader(eval_dataset)
         batches = batches_in_order(
             self._evaluated.sizes,
             batch_size=self.args.per_device_eval_batch_size,
             processes=self.accelerator.num_processes,
         )
-        rows: Any = self.eval_dataset
         task_of = [task for task, size in enumerate(self._evaluated.sizes) for _ in range(size)]
         numbered = list(zip(task_of, rows, strict=True))
         return self._loader(numbered, batches, partial(_collate_numbered, self.data_collator))
