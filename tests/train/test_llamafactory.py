@@ -240,7 +240,12 @@ def test_fixed_keys_take_their_values_and_refuse_others_with_the_reason(opened, 
         ({"model_name_or_path": None}, "model_name_or_path: required key is missing"),
         ({"model_name_or_path": 3}, "model_name_or_path: expected text, found 3"),
         ({"dataset": None}, "dataset: required key is missing"),
-        ({"dataset": "clue,other"}, "dataset: 2 data sets; a run has one"),
+        ({"dataset": "clue,other"}, "dataset: 'other' is not in data/dataset_info.json"),
+        ({"dataset": "clue,clue"}, "dataset: named twice: clue"),
+        (
+            {"mix_strategy": "interleave_under"},
+            "mix_strategy: 'interleave_under' is refused: all rows of all data sets",
+        ),
         ({"dataset": "cleu"}, "dataset: 'cleu' is not in data/dataset_info.json; did you mean 'clue'?"),
         ({"dataset": "人民日报"}, "it knows 'clue'"),
         ({"dataset_dir": "nowhere"}, "dataset: nowhere/dataset_info.json: no such file"),
@@ -372,6 +377,30 @@ def test_rows_that_ask_differently_are_refused(folder, opened):
     assert "stand for something here" in problems(opened, dataset="braces")
     put(folder, bad=({"file_name": "bad.json"}, [{"instruction": "a", "input": "b", "output": "no json"}]))
     assert "bad.json:1: 'output' is not JSON" in problems(opened, dataset="bad")
+
+
+def test_several_data_sets_become_tasks(folder, opened):
+    other = alpaca(prompt="列出地名：", system="专家")
+    put(folder, **{"other.zh": ({"file_name": "other.json", "columns": SYSTEM}, other)})
+    recipe, notes = opened(dataset="clue, other.zh", template="qwen", max_samples=10, val_size=0.2)
+    assert recipe.data is None
+    clue, second = load_tasks(recipe)
+    assert (clue.name, second.name) == ("clue", "other_zh")
+    assert clue.spec.template == PromptTemplate(PROMPT + "\n{text}", QWEN)
+    assert second.spec.template == PromptTemplate("列出地名：\n{text}", "专家")
+    assert [(len(task.train), len(task.validation)) for task in (clue, second)] == [(8, 2), (8, 2)]
+    assert any("name one when you use the run" in note for note in notes)
+    put(folder, dev=({"file_name": "dev.json"}, alpaca()[:3]), dev2=({"file_name": "dev2.json"}, alpaca()[:2]))
+    several = {"dataset": "clue,other.zh", "eval_dataset": "dev,dev2"}
+    assert "eval_dataset: its rows ask otherwise" in problems(opened, **several)
+    assert "eval_dataset: 1 data sets for 2 of dataset" in problems(opened, **{**several, "eval_dataset": "dev"})
+    assert "val_size: 3 rows of 2 data sets; give a share" in problems(opened, dataset="clue,other.zh", val_size=3)
+    assert "max_samples: input should be greater than 0" in problems(opened, dataset="clue,other.zh", max_samples=0)
+    put(folder, dev2=({"file_name": "dev2.json", "columns": SYSTEM}, other[:2]))
+    assert [len(task.validation) for task in load_tasks(opened(**several).recipe)] == [3, 2]
+
+
+SYSTEM = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
 
 
 def test_the_whole_prompt_in_instruction_and_other_answers(folder, opened):
