@@ -124,7 +124,7 @@ def test_a_silent_file_takes_their_defaults(opened):
     assert (training.scheduler, training.warmup, training.weight_decay) == ("linear", 0, 0)
     assert (training.log_steps, training.eval_steps, training.save_steps) == (500, "never", 500)
     assert (training.gradient_checkpointing, training.dtype, training.seed) == (True, "auto", 42)
-    assert recipe.prompt.system is None
+    assert recipe.prompt.load().system is None
     assert Recipe.model_validate(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
@@ -159,7 +159,7 @@ def test_a_silent_file_takes_their_defaults(opened):
         ({"seed": 7, "data_seed": 7}, "data.seed", 7),
         ({"default_system": "专家", "template": "qwen"}, "prompt.system", "专家"),
         ({"template": "qwen"}, "prompt.system", QWEN),
-        ({"template": "llama3"}, "prompt.system", None),
+        ({"template": "llama3"}, "prompt.system", False),
         ({"resume_from_checkpoint": None}, "resume", False),
         ({"resume_from_checkpoint": True}, "resume", True),
         ({"resume_from_checkpoint": "out/checkpoints/checkpoint-3"}, "resume", "out/checkpoints/checkpoint-3"),

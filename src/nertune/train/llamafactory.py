@@ -253,7 +253,7 @@ class _Mapping:
                     self.problems.append("eval_dataset: its columns are not called as those of dataset")
             except InputError as error:
                 self.problems.append(f"eval_dataset: {error}")
-        return {"prompt": {"user": shown.user, "system": shown.system}, "answer": shown.answer}
+        return {"prompt": {"user": shown.user, "system": shown.system or False}, "answer": shown.answer}
 
     def _sources(self, key: str) -> list[Source]:
         """The files of a key's data sets; none where one of them cannot be used."""

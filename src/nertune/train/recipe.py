@@ -57,18 +57,21 @@ class DataSection(_Section):
 
 
 class PromptSection(_Section):
-    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts."""
+    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts.
+
+    `system: false` leaves the template's system part out.
+    """
 
     template: str = "ner"
-    system: str | None = None
+    system: str | Literal[False] | None = None
     user: str | None = None
 
     def load(self) -> PromptTemplate:
         """The template with the recipe's own parts in place."""
         template = load_template(self.template)
+        system = template.system if self.system is None else self.system
         return PromptTemplate(
-            user=self.user if self.user is not None else template.user,
-            system=self.system if self.system is not None else template.system,
+            user=self.user if self.user is not None else template.user, system=None if system is False else system
         )
 
 
