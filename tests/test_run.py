@@ -119,9 +119,11 @@ def test_a_prompt_is_asked_for_by_its_task() -> None:
     assert several.prompt_of("cmeee") is several.tasks["cmeee"]
     assert alone.prompt_of() is alone.prompt
     assert replace(several, tasks={"cmeee": several.tasks["cmeee"]}).prompt_of() is several.tasks["cmeee"]
-    with pytest.raises(InputError, match=r"several tasks: cluener, cmeee. Name one: --task NAME, or load\(run, task=NAME"):
+    with pytest.raises(
+        InputError, match=r"several tasks: cluener, cmeee. Name one: --task NAME, or load\(run, task=NAME"
+    ):
         several.prompt_of()
-    with pytest.raises(InputError, match="no task 'cmee'; did you mean 'cmeee'. It was trained on: cluener, cmeee"):
+    with pytest.raises(InputError, match=r"no task 'cmee'; did you mean 'cmeee'\? It was trained on: cluener, cmeee"):
         several.prompt_of("cmee")
     with pytest.raises(InputError, match="no task 'x'; it was trained on: cluener, cmeee"):
         several.prompt_of("x")

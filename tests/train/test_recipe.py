@@ -207,7 +207,10 @@ def test_tasks_take_prompt_and_answer_from_the_recipe(recipe: Load) -> None:
     news, medical = loaded.by_task().values()
     assert (news.data.limit, news.weight, medical.weight) == (100, 1, 2)
     assert (news.prompt, news.answer, news.labels) == (loaded.prompt, "json", ("name",))
-    assert (medical.prompt.load(), medical.answer) == (PromptTemplate("句：{text}", load_template("ner").system), "inline")
+    assert (medical.prompt.load(), medical.answer) == (
+        PromptTemplate("句：{text}", load_template("ner").system),
+        "inline",
+    )
     assert recipe(loaded.to_yaml()) == loaded
     assert "\ndata:" not in loaded.to_yaml()
     plain = recipe(GOOD)

@@ -19,8 +19,12 @@ from nertune.run import RunManifest
 from nertune.train.batches import collate_packed, shared_prefix_length
 from nertune.train.fit import train
 from nertune.train.recipe import load_recipe
+from nertune.train.sampler import TaskBatches
 from nertune.train.task import load_tasks, prepare_task
 
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+DATA, QWEN2 = SHARED / "data", SHARED / "tokenizers" / "qwen2"
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "multi-task.yaml"
 SHORT = {"max_steps": 2, "eval_steps": 2}
 
 
@@ -123,6 +127,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(two_tasks, bucket):
 
     whole = train(build("whole"))
     assert whole.steps == 3 * 5
+    measured = [line for line in _metrics(whole.folder) if "eval_loss" in line]
+    for key in ("eval_loss/people", "eval_loss/drugs"):
+        assert measured[-1][key] < measured[0][key]
 
     def report(progress) -> None:
         if progress.step == 9:
@@ -189,3 +196,24 @@ def test_the_command_line_asks_for_the_task(two_tasks, drugs, tmp_path, capsys):
     options = ["--task", "drugs", "--data", str(drugs), "--limit", "2", "--max-new-tokens", "3", "--json"]
     assert main(["evaluate", recipe.output, *options]) == 0
     assert json.loads(capsys.readouterr().out)["documents"] == 2
+
+
+@pytest.mark.skipif(not (DATA.is_dir() and QWEN2.is_dir()), reason="the real corpora are not on this machine")
+def test_real_corpora_share_their_long_prompts_in_every_micro_batch():
+    """CLUENER and CMeEE as the example recipe sets them, in Qwen2's tokens."""
+    files = {"cluener": "cluener/train.jsonl", "cmeee": "cmeee/train.json"}
+    overrides = [f"tasks.{name}.data.train={DATA / file}" for name, file in files.items()]
+    overrides += [f"tasks.{name}.data.limit=300" for name in files]
+    recipe = load_recipe(RECIPE, [*overrides, f"model={QWEN2}", "max_tokens=1024"])
+    tasks = _prepared(recipe)
+    assert [task.left_out for task in tasks] == [(), ()]
+    rows = [row for task in tasks for row in task.rows]
+    sizes = [len(task.rows) for task in tasks]
+    least = {task.name: len(task.renderer.shared_prefix_ids) - 1 for task in tasks}
+    assert least["cluener"] > 100
+    assert least["cmeee"] > 100
+    for batch in TaskBatches(sizes, batch_size=16, seed=1):
+        name = tasks[batch[0] >= sizes[0]].name
+        assert shared_prefix_length([rows[row] for row in batch]) >= least[name]
+    mixed = shared_prefix_length([rows[0], rows[sizes[0]]])
+    assert mixed < min(least.values()) / 2
