@@ -107,6 +107,7 @@ def _assert_close_logs(found: Path, expected: Path) -> None:
         assert {**got, "epoch": 0} == pytest.approx({**wanted, "epoch": 0}, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_micro_batches_of_several_tasks(tasks_of, tmp_path):
     alone = train(tasks_of("alone", 2)).folder
     two = _train_on_two(tasks_of("two", 1), tmp_path)
