@@ -21,7 +21,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
     keeps_best = evaluation != "no" and saving != "no" and settings.keep_best
     limit = settings.keep_checkpoints
     on_cpu = not torch.cuda.is_available()
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
@@ -54,7 +54,13 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         data_seed=settings.seed,
         report_to="none",
         disable_tqdm=True,
+        # Rows are dealt out evenly by `shares.py`, which repeats none.
+        accelerator_config={"even_batches": False},
     )
+    if made.n_gpu > 1:
+        # Otherwise the model would be wrapped in nn.DataParallel, which cannot cut a packed row into pieces.
+        made._n_gpu = 1
+    return made
 
 
 def _rhythm(steps: int | str) -> tuple[str, int]:

@@ -14,12 +14,14 @@ from nertune.models import load_model, load_tokenizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import RunManifest
 from nertune.schema import Document
+from nertune.train import ranks
 from nertune.train.adapter import prepare_model
 from nertune.train.arguments import training_arguments
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
 from nertune.train.checkpoints import starting_point
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
+from nertune.train.sharded import adapter_weights, check_engine, engine
 from nertune.train.task import load_task_data
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
@@ -69,6 +71,7 @@ def train(
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
+    check_engine(loss_vocabulary=recipe.training.loss_vocabulary)
     checkpoint = starting_point(folder, resume=resume or recipe.resume)
     for item in recipe.trackers():
         check_ready(item)
@@ -90,7 +93,7 @@ def train(
         _say_left_out(eval_rows, "validation", say)
 
     set_seed(settings.seed)
-    model = load_model(recipe.model, dtype=settings.dtype)
+    model = load_model(recipe.model, **_placement(settings.dtype))
     model, packed = prepare_model(model, recipe)
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
@@ -100,11 +103,13 @@ def train(
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.yaml", recipe.to_yaml())
+    first = ranks.is_first()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.yaml", recipe.to_yaml())
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
     if report:
-        callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))
+        callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation * ranks.world_size()))
     trainer = NerTrainer(
         model=model,
         args=training_arguments(recipe, folder, evaluates=eval_rows is not None),
@@ -116,7 +121,7 @@ def train(
         head=head,
     )
     trainer.remove_callback(_printer())
-    first = trainer.is_world_process_zero()
+    _say_how_to_use_all(say)
     with Tracking.start(
         recipe.trackers() if first else (),
         run=folder,
@@ -127,8 +132,9 @@ def train(
         trainer.add_callback(TrackingCallback(tracking))
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trained = _trained(trainer, result, folder, rows.left_out, shares_prefix=packed)
+        weights = adapter_weights(trainer.model)
         if first:
-            _write_run(trainer, recipe, renderer, folder)
+            _write_run(trainer, recipe, renderer, folder, weights)
             shown = _sample(samples, trainer, renderer, task.validation, say)
             _write_report(trained, recipe, shown, tracking)
     return trained
@@ -158,11 +164,31 @@ def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> 
             say(f"  and {len(prepared.left_out) - 5} more")
 
 
-def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:
+def _placement(dtype: str) -> dict[str, Any]:
+    """Where the base model is built, and in which type: an engine takes it from the CPU, part by part."""
+    import torch
+
+    if engine() is None:
+        return {"device": ranks.device(), "dtype": dtype}
+    on_gpu = torch.cuda.is_available() and dtype == "auto"
+    return {"device": "cpu", "dtype": "bfloat16" if on_gpu else dtype}
+
+
+def _say_how_to_use_all(say: Callable[[str], None]) -> None:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count > 1 and ranks.world_size() == 1:
+        say(f"training on 1 of {count} GPUs; on all: torchrun --nproc-per-node {count} -m nertune train …")
+
+
+def _write_run(
+    trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path, weights: dict[str, Any] | None = None
+) -> None:
     """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
     from nertune.train.curve import draw_losses
 
-    trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    trainer.model.save_pretrained(str(folder), safe_serialization=True, state_dict=weights)
     draw_losses(folder / "metrics.jsonl", folder / "loss.png")
     packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
     RunManifest(
@@ -182,6 +208,9 @@ def _sample(
     from nertune.train.heads import whole_head
 
     if samples is None or not documents:
+        return ()
+    if found := engine():
+        say(f"no sample predictions: {found} has taken the model apart")
         return ()
     try:
         model = trainer.model.get_base_model().eval()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.shares import even_loader
 from nertune.train.track.tracking import is_f1
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
@@ -60,7 +61,7 @@ class NerTrainer(Trainer):
         if not model.training:
             self._evaluated_2 += torch.stack([loss_sum.detach(), (inputs["labels"] != -100).sum()])
         if num_items_in_batch is None:
-            loss = loss_sum / (inputs["labels"] != -100).sum()
+            loss = loss_sum / (inputs["labels"] != -100).sum().clamp(min=1)
         else:
             # Gradients are averaged over processes; the count is the sum over them.
             loss = loss_sum / num_items_in_batch * self.accelerator.num_processes
@@ -70,6 +71,23 @@ class NerTrainer(Trainer):
                 "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
             )
         return (loss, (loss.detach(),)) if return_outputs else loss
+
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, *args: Any, **kwargs: Any
+    ) -> DataLoader[Any]:
+        """As transformers', but the last batches of an epoch repeat no row to give every process work."""
+        if self.args.world_size == 1:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, *args, **kwargs)
+        loader = even_loader(
+            dataset,
+            sampler=sampler_fn(dataset) if sampler_fn else None,
+            batch_size=batch_size,
+            processes=self.args.world_size,
+            collate=cast(Any, self.data_collator),
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
 
     def evaluation_loop(
         self,
