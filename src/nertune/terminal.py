@@ -19,7 +19,7 @@ from rich.text import Text
 
 from nertune.schema import Entity
 
-__all__ = ["Meter", "highlight", "quiet_libraries", "stderr", "stdout", "token_strip"]
+__all__ = ["Meter", "highlight", "quiet_libraries", "silence", "stderr", "stdout", "token_strip"]
 
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -36,7 +36,7 @@ class Meter:
         self._total = total
         self._started = self._told = time.monotonic()
         self._bar: Progress | None = None
-        if stderr.is_terminal:
+        if stderr.is_terminal and not stderr.quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
@@ -110,11 +110,17 @@ def token_strip(tokens: Sequence[str], loss_mask: Sequence[int]) -> Text:
     return out
 
 
+def silence() -> None:
+    """Print nothing from here on: for all but the first of several processes."""
+    stderr.quiet = stdout.quiet = True
+
+
 def quiet_libraries() -> None:
     """Keep model libraries from talking over our own output."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is first imported
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is
     warnings.filterwarnings("ignore")
     from transformers.utils import logging as transformers_logging
 

@@ -22,10 +22,10 @@ __all__ = [
     "Prepared",
     "collate_packed",
     "collate_padded",
-    "nothing_to_train",
     "prepare",
     "shared_prefix_length",
     "trained_tokens",
+    "untrained",
 ]
 
 IGNORED = -100
@@ -94,14 +94,9 @@ def trained_tokens(rows: Sequence[Row]) -> set[int]:
     return {token for row in rows for token, flag in zip(row.ids_T, row.loss_mask_T, strict=True) if flag}
 
 
-def nothing_to_train(row: Row) -> Row:
-    """The row without its answer and with no trained token: work for a process that would otherwise have none."""
-    return Row(row.ids_T[: row.prompt_length], [0] * row.prompt_length)
-
-
 def shared_prefix_length(rows: Sequence[Row]) -> int:
     """Leading tokens that all rows share and none trains, leaving at least one prompt token to every row."""
-    shortest = min(row.prompt_length if 1 in row.loss_mask_T else len(row.ids_T) for row in rows) - 1
+    shortest = min(row.prompt_length for row in rows) - 1
     first, last = min(row.ids_T for row in rows), max(row.ids_T for row in rows)
     # Between the least and the greatest row in lexical order lie all others: what these two share, all share.
     for place in range(shortest):
@@ -126,12 +121,12 @@ def collate_packed(rows: Sequence[Row]) -> dict[str, Any]:
         keep += [offset + place - 1 for place in trained]
         targets += [row.ids_T[place] for place in trained]
         ids += row.ids_T[prefix:]
-    labels = torch.tensor([targets], dtype=torch.long)
+    labels = torch.tensor([targets])
     return {
         "input_ids": torch.tensor([ids]),
         "prefix_length": prefix,
         "suffix_lengths": [len(row.ids_T) - prefix for row in rows],
-        "keep": torch.tensor(keep, dtype=torch.long),
+        "keep": torch.tensor(keep),
         "labels": labels,
         "shift_labels": labels,
     }
@@ -154,3 +149,11 @@ def collate_padded(rows: Sequence[Row], *, pad_id: int) -> dict[str, Any]:
         ),
         "labels": torch.tensor([row + [IGNORED] * gap for row, gap in zip(labels, padding, strict=True)]),
     }
+
+
+def untrained(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with no trained token left in it, whichever function made it: its loss and its gradients are zero."""
+    if "keep" not in batch:
+        return {**batch, "labels": torch.full_like(batch["labels"], IGNORED)}
+    none = batch["labels"][:, :0]
+    return {**batch, "keep": batch["keep"][:0], "labels": none, "shift_labels": none}
