@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LaneDropout", "replace_lora_dropout"]
+__all__ = ["LaneDropout", "draw_mask", "kept_share", "replace_lora_dropout"]
 
 _LANES = 4  # 16-bit lanes in a 64-bit draw
 _STEPS = 1 << 16
@@ -34,7 +34,7 @@ class LaneDropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        dropped: Tensor = _Drop.apply(x, round(self.p * _STEPS))  # type: ignore[no-untyped-call]
+        dropped: Tensor = _Drop.apply(x, self.p)  # type: ignore[no-untyped-call]
         return dropped
 
     def extra_repr(self) -> str:
@@ -42,20 +42,30 @@ class LaneDropout(nn.Module):
 
 
 class _Drop(torch.autograd.Function):
-    """Zeroes `steps` of 65,536 elements on average and scales the others."""
+    """Zeroes a share of the elements on average and scales the others."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, steps: int) -> Tensor:
-        draws = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
-        keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= steps - _STEPS // 2
-        ctx.scale = _STEPS / (_STEPS - steps)
-        ctx.save_for_backward(keep)
-        return (x * keep).mul_(ctx.scale)
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        mask = draw_mask(x.shape, p)
+        ctx.scale = 1 / kept_share(p)
+        ctx.save_for_backward(mask)
+        return (x * mask).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradients[0] * keep).mul_(ctx.scale), None
+        (mask,) = ctx.saved_tensors
+        return (gradients[0] * mask).mul_(ctx.scale), None
+
+
+def draw_mask(shape: torch.Size, p: float) -> Tensor:
+    """A boolean mask on the CPU, True where an element is kept."""
+    draws = torch.empty(-(-shape.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
+    return draws.view(torch.int16)[: shape.numel()].view(shape) >= round(p * _STEPS) - _STEPS // 2
+
+
+def kept_share(p: float) -> float:
+    """The expected share of elements that `draw_mask` keeps."""
+    return 1 - round(p * _STEPS) / _STEPS
 
 
 def replace_lora_dropout(model: nn.Module) -> None:
