@@ -12,7 +12,6 @@ __all__ = ["training_arguments"]
 
 def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
     """transformers' training arguments for a recipe."""
-    import torch
     from transformers import TrainingArguments
 
     settings = recipe.training
@@ -20,7 +19,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
     saving, save_steps = _rhythm(settings.eval_steps if settings.save_steps is None else settings.save_steps)
     keeps_best = evaluation != "no" and saving != "no" and settings.keep_best
     limit = settings.keep_checkpoints
-    on_cpu = not torch.cuda.is_available()
+    on_cpu = _on_cpu()
     made = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.batch_size,
@@ -61,6 +60,12 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         # Otherwise the model would be wrapped in nn.DataParallel, which cannot cut a packed row into pieces.
         made._n_gpu = 1
     return made
+
+
+def _on_cpu() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()
 
 
 def _rhythm(steps: int | str) -> tuple[str, int]:

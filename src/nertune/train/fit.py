@@ -174,10 +174,14 @@ def _placement(dtype: str) -> dict[str, Any]:
     return {"device": "cpu", "dtype": "bfloat16" if on_gpu else dtype}
 
 
-def _say_how_to_use_all(say: Callable[[str], None]) -> None:
+def _gpus() -> int:
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _say_how_to_use_all(say: Callable[[str], None]) -> None:
+    count = _gpus()
     if count > 1 and ranks.world_size() == 1:
         say(f"training on 1 of {count} GPUs; on all: torchrun --nproc-per-node {count} -m nertune train …")
 
