@@ -17,7 +17,10 @@ from nertune import data
 from nertune.train.fit import train
 from nertune.train.recipe import Recipe
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch knows no processes")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch knows no processes"),
+]
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 # Every recipe is trained by both processes, one after another: starting Python twice takes longest. RANK in an output

@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.sharded import engine
 from nertune.train.shares import even_loader
 from nertune.train.track.tracking import is_f1
 
@@ -88,6 +89,12 @@ class NerTrainer(Trainer):
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As transformers', whose processes then ask whether this folder is there: under FSDP some found it, some not."""
+        if output_dir and engine():
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+        super().save_model(output_dir, _internal_call)
 
     def evaluation_loop(
         self,
