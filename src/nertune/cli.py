@@ -245,44 +245,34 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from nertune.terminal import Meter, conversion_meter, quiet_libraries, silence, stderr, stdout
+    from nertune.terminal import line, quiet_libraries, silence, stderr, stdout
     from nertune.train.llamafactory import open_recipe
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
     if _rank():
         silence()
     else:
-        for line in notes:
-            _say(line)
+        for said in notes:
+            _say(said)
     quiet_libraries()
-    from nertune.assemble import sample_predictions
+    from nertune.assemble import f1_reader
     from nertune.train.fit import train
+    from nertune.watch import TrainingView
 
-    with Meter("training") as meter:
-
-        def report(p: Any) -> None:
-            losses = [
-                f"{name} {value:.4f}" for name, value in (("loss", p.loss), ("eval", p.eval_loss)) if value is not None
-            ]
-            meter.update(
-                p.step,
-                total=p.steps,
-                what="training",
-                extra="  ".join([*losses, f"{p.samples_per_second:.2f} samples/s"]),
-            )
-
+    with TrainingView() as view:
         trained = train(
             recipe,
             resume=options.resume,
-            report=report,
-            note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
-            model_report=conversion_meter(meter),
-            samples=sample_predictions if recipe.track else None,
+            report=view.update,
+            note=line,
+            model_report=view.preparing,
+            reader=f1_reader(done=view.reading),
         )
     best = "" if trained.best_eval_loss is None else f", best eval loss {trained.best_eval_loss:.4f}"
+    f1 = "" if trained.best_f1 is None else f", best F1 {trained.best_f1:.4f}"
     stderr.print(
         f"{trained.steps} steps in {trained.seconds / 60:.1f} min, {trained.samples_per_second:.2f} samples/s, "
-        f"train loss {trained.train_loss:.4f}{best}"
+        f"train loss {trained.train_loss:.4f}{best}{f1}"
     )
     stdout.print(str(trained.folder), soft_wrap=True)
     stderr.print(

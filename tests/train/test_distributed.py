@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,16 +26,28 @@ pytestmark = [
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 # Every recipe is trained by both processes, one after another: starting Python twice takes longest. RANK in an output
 # folder's name gives each process a folder of its own, which shows what each writes.
+# Finds what is annotated in every second sentence: F1 is the same only if the processes' shares are put together in order.
+READER = """
+from nertune.assemble import f1_reader
+from nertune.schema import Prediction
+from nertune.train.measure import Reader
+
+def predict(model, renderer, documents):
+    return [Prediction(d.text, d.entities if len(d.text) % 2 else ()) for d in documents]
+
+reader = Reader(predict, f1_reader().score)
+"""
 SCRIPT = textwrap.dedent("""
     import os, sys
     from nertune.train import ranks
     from nertune.train.fit import train
     from nertune.train.recipe import load_recipe
 
+    READER
     for path in sys.argv[1:]:
         recipe = load_recipe(path.removeprefix("resume:"))
         recipe = recipe.model_copy(update={"output": recipe.output.replace("RANK", os.environ["RANK"])})
-        train(recipe, resume=path.startswith("resume:"))
+        train(recipe, resume=path.startswith("resume:"), reader=reader)
 
     for count in (0, 1, 2, 7):
         items = [f"item {number}" for number in range(count)]
@@ -48,7 +61,7 @@ SCRIPT = textwrap.dedent("""
     else:
         raise AssertionError("unequal shares were put together")
     assert (ranks.world_size(), ranks.is_first()) == (2, os.environ["RANK"] == "0")
-""")
+""").replace("READER", READER)
 SHORT = {"max_steps": 2, "eval_steps": 1, "learning_rate": 0.05}
 # Of 9 rows the last of an epoch leaves one process without work, of 11 with half of it; so does evaluation on 5.
 SHAPES = {
@@ -59,6 +72,12 @@ SHAPES = {
     "more-processes-than-rows": {"rows": 1, "held_out": 1, "batch": 3, "training": SHORT},
     "padded": {"rows": 9, "held_out": 5, "batch": 2, "training": {**SHORT, "max_steps": 3}, "model": "gpt-neox"},
 }
+
+
+def _reader() -> Any:
+    names: dict[str, Any] = {}
+    exec(READER, names)
+    return names["reader"]
 
 
 def _metrics(run: Path) -> list[dict]:
@@ -95,7 +114,12 @@ def recipe_of(recipe_in, base_of, corpus, tmp_path_factory) -> Callable[..., Rec
             output,
             data={"limit": settings["rows"], "validation": str(held_out)},
             lora={"dropout": 0.0},
-            training={**settings["training"], "batch_size": settings["batch"] * 2 // processes, **training},
+            training={
+                "best_by": "loss",
+                **settings["training"],
+                "batch_size": settings["batch"] * 2 // processes,
+                **training,
+            },
             **model,
         )
 
@@ -110,11 +134,11 @@ def runs(recipe_of, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
     arguments = []
     for shape in SHAPES:
         two = recipe_of(shape, f"{shape}-two", 2)
-        made[shape] = (train(recipe_of(shape, f"{shape}-alone", 1)).folder, Path(two.output))
+        made[shape] = (train(recipe_of(shape, f"{shape}-alone", 1), reader=_reader()).folder, Path(two.output))
         arguments.append(two)
-    cut = train(recipe_of("idle", "cut", 1, eval_steps=2)).folder
+    cut = train(recipe_of("idle", "cut", 1, eval_steps=2), reader=_reader()).folder
     _forget_the_last_step(cut)
-    made["cut"] = (train(recipe_of("idle", "cut-alone", 1, eval_steps=2)).folder, cut)
+    made["cut"] = (train(recipe_of("idle", "cut-alone", 1, eval_steps=2), reader=_reader()).folder, cut)
     resumed = recipe_of("idle", "cut", 2, eval_steps=2)
     apart = recipe_of("ragged", "apart-RANK", 2, keep_best=False)
     made["apart"] = (Path(apart.output.replace("RANK", "0")), Path(apart.output.replace("RANK", "1")))
@@ -137,6 +161,7 @@ def test_two_processes_make_the_losses_and_the_weights_of_one(shape, runs):
     assert len(_metrics(two)) == len(_metrics(alone)) >= 4
     for found, expected in zip(_metrics(two), _metrics(alone), strict=True):
         assert found == pytest.approx(expected, rel=1e-4)
+        assert ("eval_f1" in found) == ("eval_loss" in found)
     _assert_close(two, alone)
 
 

@@ -95,7 +95,7 @@ def test_of_several_gpus_a_process_alone_uses_one_and_says_how_to_use_all(recipe
         # transformers asks for the number of GPUs only where it may use one.
         patch.setattr("nertune.train.arguments._on_cpu", lambda: False)
         patch.setattr(torch.cuda, "device_count", lambda: 2)
-        arguments = training_arguments(recipe(), Path("unused"), evaluates=False)
+        arguments = training_arguments(recipe(), Path("unused"), evaluates=False, best_by="loss")
         assert arguments.n_gpu == 1
         assert arguments.train_batch_size == recipe().training.batch_size
         patch.setattr("nertune.train.fit._gpus", lambda: 2)

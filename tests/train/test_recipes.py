@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import nertune
 from nertune import data
-from nertune.assemble import sample_predictions
+from nertune.assemble import f1_reader
 from nertune.data import AlpacaRow, write_alpaca
 from nertune.models import load_tokenizer
 from nertune.prompt import Row
@@ -90,7 +90,7 @@ PUBLISHED = {
     "cluener-qwen2.5-7b": Published(
         "cluener-qwen2.5-7b.yaml", "qwen2", "cluener", EXPERT, CLUENER, CHATML, (64, 16, 0.1), SEVEN,
         {"batch": 2, "accumulation": 2, "epochs": 2, "scheduler": "linear", "warmup": 0, "log": 10, "evaluate": 200,
-         "save": 200, "keep": 2, "best": True},
+         "save": 200, "keep": 2, "best": "loss"},
         ARSENAL,
     ),
     "cluener-llamafactory": Published(
@@ -102,14 +102,14 @@ PUBLISHED = {
     "ccfbdci-qwen2-1.5b": Published(
         "ccfbdci-qwen2-1.5b.yaml", "qwen2", "ccfbdci", CCFBDCI, "文本:", CHATML, (8, 32, 0.1), SEVEN,
         {"batch": 4, "accumulation": 4, "epochs": 2, "scheduler": "linear", "warmup": 0, "log": 10, "evaluate": 100,
-         "save": 100, "keep": 2, "best": True},
+         "save": 100, "keep": 2, "best": "f1"},
         XIDIAN,
     ),
     "cmeee-phi4": Published(
         "cmeee-phi4.yaml", "phi-4", "cmeee", CMEEE, "", PHI4, (64, 16, 0.1),
         {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
         {"batch": 4, "accumulation": 4, "epochs": 1, "scheduler": "linear", "warmup": 0, "log": 5, "evaluate": 100,
-         "save": 100, "keep": 2, "best": True},
+         "save": 100, "keep": 2, "best": "f1"},
         KIDNEY,
     ),
 }  # fmt: skip
@@ -212,22 +212,16 @@ def done(name, opened, tmp_path_factory) -> Done:
     fit_prepare = fit.prepare
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "prepare", prepare)
-        samples = functools.partial(_few_tokens, sample_predictions)
-        trained = fit.train(recipe, samples=samples if recipe.track else None, note=said.append)
-    return Done(trained.folder, recipe, prepared[0].rows, tuple(said))
-
-
-def _few_tokens(predict: Any, model: Any, renderer: Any, documents: Any) -> Any:
-    """Sample predictions of an untrained model, which would not stop by itself."""
-    with pytest.MonkeyPatch.context() as patch:
+        # An untrained model would not stop by itself.
         patch.setattr("nertune.extract.recognizer._ANSWER_FACTOR", 0)
         patch.setattr("nertune.extract.recognizer._ANSWER_BASE", 4)
-        return predict(model, renderer, documents)
+        trained = fit.train(recipe, reader=f1_reader(), note=said.append)
+    return Done(trained.folder, recipe, prepared[0].rows, tuple(said))
 
 
 def test_every_training_argument_is_the_published_one(name, opened, tmp_path):
     recipe = opened(name, tmp_path)
-    made, expected = training_arguments(recipe, tmp_path, evaluates=True), PUBLISHED[name].arguments
+    made, expected = training_arguments(recipe, tmp_path, evaluates=True, best_by="loss"), PUBLISHED[name].arguments
     assert {
         "batch": made.per_device_train_batch_size,
         "accumulation": made.gradient_accumulation_steps,
@@ -238,7 +232,7 @@ def test_every_training_argument_is_the_published_one(name, opened, tmp_path):
         "evaluate": made.eval_steps,
         "save": made.save_steps,
         "keep": made.save_total_limit,
-        "best": made.load_best_model_at_end,
+        "best": made.load_best_model_at_end and recipe.training.best_by,
     } == expected
     assert (made.learning_rate, made.activation_checkpointing) == (1e-4, True)
     assert (made.eval_strategy, made.save_strategy, made.max_steps) == ("steps", "steps", -1)

@@ -19,6 +19,7 @@ from nertune.train.adapter import prepare_model
 from nertune.train.arguments import training_arguments
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
 from nertune.train.checkpoints import starting_point
+from nertune.train.measure import F1Measure, Patience, Reader, sample_rows
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
 from nertune.train.sharded import adapter_weights, check_engine, engine
@@ -27,11 +28,7 @@ from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
 from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
 
-__all__ = ["Samples", "Trained", "train"]
-
-
-# From the trained model (the base with its LoRA layers, in evaluation mode), its renderer and the validation documents.
-Samples = Callable[[Any, Renderer, Sequence[Document]], Sequence[SampleRow]]
+__all__ = ["Trained", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,7 @@ class Trained:
     steps: int
     train_loss: float
     best_eval_loss: float | None
+    best_f1: float | None
     samples_per_second: float
     seconds: float
     left_out: tuple[LeftOut, ...]
@@ -55,14 +53,14 @@ def train(
     report: Callable[[Progress], None] | None = None,
     note: Callable[[str], None] | None = None,
     model_report: Callable[[str, int, int], None] | None = None,
-    samples: Samples | None = None,
+    reader: Reader | None = None,
     trackers: Mapping[str, Tracker] | None = None,
 ) -> Trained:
     """Fine-tune as the recipe says and write a run directory.
 
     `report` hears of every step, `note` of decisions worth a line, `model_report` of the built-in model's conversion.
-    `samples` predicts a few documents with the trained model, for the trackers and the report page. `trackers` hear of
-    the training besides those that the recipe names.
+    `reader` reads validation documents with the model in training, for F1 and for samples in the report; without it the
+    best checkpoint is judged by its loss. `trackers` hear of the training besides those that the recipe names.
     Raises InputError before anything is written when recipe, data or output folder cannot be used.
     """
     from transformers import set_seed
@@ -103,6 +101,14 @@ def train(
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
+    measure = None
+    if reader and task.validation and settings.f1_documents:
+        if found := engine():
+            say(f"no F1 while training: {found} has taken the model apart. The best checkpoint is judged by its loss")
+        else:
+            measure = F1Measure(reader, renderer, task.validation, count=settings.f1_documents, seed=recipe.data.seed)
+    best_by = "f1" if settings.best_by == "f1" and measure else "loss"
+
     first = ranks.is_first()
     if first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,15 +116,18 @@ def train(
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
     if report:
         callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation * ranks.world_size()))
+    if settings.patience and eval_rows:
+        callbacks.append(Patience(settings.patience, f"eval_{best_by}", greater_is_better=best_by == "f1"))
     trainer = NerTrainer(
         model=model,
-        args=training_arguments(recipe, folder, evaluates=eval_rows is not None),
+        args=training_arguments(recipe, folder, evaluates=eval_rows is not None, best_by=best_by),
         train_dataset=list(rows.rows),
         eval_dataset=list(eval_rows.rows) if eval_rows else None,
         data_collator=collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer)),
         callbacks=callbacks,
         packed=packed,
         head=head,
+        measure=measure,
     )
     trainer.remove_callback(_printer())
     _say_how_to_use_all(say)
@@ -135,19 +144,19 @@ def train(
         weights = adapter_weights(trainer.model)
         if first:
             _write_run(trainer, recipe, renderer, folder, weights)
-            shown = _sample(samples, trainer, renderer, task.validation, say)
+            shown = _sample(reader, trainer, renderer, task.validation, say)
             _write_report(trained, recipe, shown, tracking)
     return trained
 
 
 def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, ...], *, shares_prefix: bool) -> Trained:
+    log = trainer.state.log_history
     return Trained(
         folder=folder,
         steps=trainer.state.global_step,
         train_loss=result.training_loss,
-        best_eval_loss=min(
-            (line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line), default=None
-        ),
+        best_eval_loss=min((line["eval_loss"] for line in log if "eval_loss" in line), default=None),
+        best_f1=max((line["eval_f1"] for line in log if "eval_f1" in line), default=None),
         samples_per_second=result.metrics["train_samples_per_second"],
         seconds=result.metrics["train_runtime"],
         left_out=left_out,
@@ -206,20 +215,16 @@ def _write_run(
 
 
 def _sample(
-    samples: Samples | None, trainer: Any, renderer: Renderer, documents: Sequence[Document], say: Callable[[str], None]
+    reader: Reader | None, trainer: Any, renderer: Renderer, documents: Sequence[Document], say: Callable[[str], None]
 ) -> tuple[SampleRow, ...]:
     """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
-    from nertune.train.heads import whole_head
-
-    if samples is None or not documents:
+    if reader is None or not documents:
         return ()
     if found := engine():
         say(f"no sample predictions: {found} has taken the model apart")
         return ()
     try:
-        model = trainer.model.get_base_model().eval()
-        whole_head(model)
-        return tuple(samples(model, renderer, documents))
+        return sample_rows(trainer.model, reader, renderer, documents)
     except Exception as error:
         say(f"no sample predictions: {type(error).__name__}: {error}")
         return ()

@@ -166,6 +166,7 @@ class _Mapping:
         mapped["eval_steps"] = self._rhythm("eval_strategy", self.get("eval_steps") or self.get("logging_steps"))
         mapped["save_steps"] = self._rhythm("save_strategy", self.get("save_steps"))
         mapped["keep_best"] = self.get("load_best_model_at_end")
+        mapped["best_by"] = "loss"
         if mapped["keep_best"]:
             problem = unsaved_best(mapped["eval_steps"], mapped["save_steps"])
             if mapped["eval_steps"] == "never":

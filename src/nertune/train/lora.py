@@ -13,8 +13,9 @@ import torch
 from peft.tuners.lora import Linear as PeftLoraLinear
 from torch import Tensor, nn
 
+from nertune.models.linear import QuickLinear
 from nertune.models.matmul import add_matmul_nt, matmul_nt
-from nertune.train.dropout import draw_mask, kept_share
+from nertune.train.dropout import draw_lanes, kept_share, mask_of
 
 __all__ = ["FusedLoraLinear", "fuse_lora"]
 
@@ -56,27 +57,30 @@ class _LoraLinear(torch.autograd.Function):
         scale: float,
         dropout: float,
     ) -> Tensor:
-        mask_SI = draw_mask(x_SI.shape, dropout) if dropout else None
-        dropped_SI = x_SI if mask_SI is None else x_SI * mask_SI
+        draws = draw_lanes(x_SI.shape) if dropout else None
+        dropped_SI = x_SI if draws is None else mask_of(draws, x_SI, dropout).mul_(x_SI)
+        ctx.dropout = dropout
         ctx.scale = scale / kept_share(dropout)
         inner_SR = matmul_nt(dropped_SI, a_RI).mul_(ctx.scale)
         out_SO = add_matmul_nt(matmul_nt(x_SI, weight_OI), inner_SR, b_OR)
-        ctx.save_for_backward(x_SI, mask_SI, weight_OI, a_RI, b_OR, inner_SR)
+        ctx.save_for_backward(x_SI, draws, weight_OI, a_RI, b_OR, inner_SR)
         return out_SO if bias_O is None else out_SO.add_(bias_O)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x_SI, mask_SI, weight_OI, a_RI, b_OR, inner_SR = ctx.saved_tensors
+        x_SI, draws, weight_OI, a_RI, b_OR, inner_SR = ctx.saved_tensors
         dy_SO = gradients[0].contiguous()
         d_inner_SR = matmul_nt(dy_SO, b_OR.T).mul_(ctx.scale)
         d_b_RO = matmul_nt(inner_SR.T, dy_SO.T)  # this way round the smaller factor is the one that is copied
-        d_a_RI = matmul_nt(d_inner_SR.T, (x_SI if mask_SI is None else x_SI * mask_SI).T)
+        mask_SI = None if draws is None else mask_of(draws, x_SI, ctx.dropout)
         dx_SI = None
         if ctx.needs_input_grad[0]:
             dx_SI = matmul_nt(d_inner_SR, a_RI.T)
             if mask_SI is not None:
                 dx_SI *= mask_SI
             dx_SI = add_matmul_nt(dx_SI, dy_SO, weight_OI.T)
+        dropped_SI = x_SI if mask_SI is None else mask_SI.mul_(x_SI)
+        d_a_RI = matmul_nt(d_inner_SR.T, dropped_SI.T)
         return dx_SI, None, None, d_a_RI, d_b_RO.T, None, None
 
 
@@ -90,7 +94,7 @@ def _is_plain(layer: Any) -> bool:
         and not layer.disable_adapters
         and not layer.merged
         and not layer.lora_bias[active[0]]
-        and type(layer.get_base_layer()) is nn.Linear
+        and type(layer.get_base_layer()) in (nn.Linear, QuickLinear)
         and not layer.get_base_layer().weight.requires_grad
     )
 

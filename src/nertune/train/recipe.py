@@ -77,8 +77,10 @@ class TrainingSection(_Section):
     """How long and how fast. Steps are optimizer steps; one takes `batch_size` x `accumulation` samples a process.
 
     `warmup`: below 1 a share of all steps, from 1 a number of steps. `eval_steps`, `save_steps`: every so many steps, each
-    "epoch", or "never"; without `save_steps` every evaluation saves. `keep_best`: the run is the checkpoint of the least
-    evaluation loss, not the last; so checkpoints must fall on evaluations. `keep_checkpoints`: null keeps all.
+    "epoch", or "never"; without `save_steps` every evaluation saves. `f1_documents`: how many validation documents are read
+    by generation at each evaluation (0 for none). `keep_best`: the run is the best checkpoint by `best_by`, not the last; so
+    checkpoints must fall on evaluations. `patience`: evaluations without a better one after which training ends.
+    `keep_checkpoints`: null keeps all.
     `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
     """
 
@@ -99,7 +101,10 @@ class TrainingSection(_Section):
     log_steps: Positive = 10
     eval_steps: Rhythm = 200
     save_steps: Rhythm | None = None
+    f1_documents: Annotated[int, Field(ge=0, strict=True)] = 200
+    best_by: Literal["f1", "loss"] = "f1"
     keep_best: bool = True
+    patience: Positive | None = None
     keep_checkpoints: Positive | None = 2
     seed: int = 1024
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -27,13 +28,20 @@ __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where training stands: optimizer `step` of `steps`, the last logged values (None before the first)."""
+    """Where training stands: optimizer `step` of `steps`, and the last logged values (None before the first).
+
+    `samples_per_second` counts the time of optimizer steps alone; `memory_gb` is this process's resident memory, or what
+    torch has allocated on the accelerator.
+    """
 
     step: int
     steps: int
     loss: float | None
     eval_loss: float | None
+    eval_f1: float | None
     samples_per_second: float
+    seconds_per_step: float
+    memory_gb: float
 
 
 class NerTrainer(Trainer):
@@ -43,8 +51,17 @@ class NerTrainer(Trainer):
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
     """
 
-    def __init__(self, *args: Any, packed: bool, head: LossHead | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        packed: bool,
+        head: LossHead | None = None,
+        measure: Callable[[Any], Mapping[str, float]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`measure`: more figures about the model at every evaluation, logged with `eval_` before their names."""
         super().__init__(*args, **kwargs)
+        self._measure = measure
         self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
         # Summed loss and number of tokens of the evaluation that is going on.
         self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
@@ -108,7 +125,11 @@ class NerTrainer(Trainer):
         self._evaluated_2.zero_()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         loss_sum, tokens = self.accelerator.reduce(self._evaluated_2).tolist()
-        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens})
+        metrics = {**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens}
+        if self._measure:
+            found = self._measure(self.accelerator.unwrap_model(self.model))
+            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        return output._replace(metrics=metrics)
 
 
 class MetricsFile(TrainerCallback):
@@ -139,7 +160,7 @@ class MetricsFile(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        wanted = ("loss", "eval_loss", "learning_rate", "grad_norm")
+        wanted = ("loss", "eval_loss", "learning_rate", "grad_norm", "eval_precision", "eval_recall")
         values = {key: logs[key] for key in wanted if logs and key in logs}
         values |= {key: value for key, value in (logs or {}).items() if is_f1(key)}
         if values and state.is_world_process_zero:
@@ -154,18 +175,25 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, report: Callable[[Progress], None], samples_per_step: int) -> None:
         self._report = report
         self._samples_per_step = samples_per_step
-        self._first_step = 0
-        self._started = 0.0
-        self._loss: float | None = None
-        self._eval_loss: float | None = None
+        self._step_began: float | None = None
+        self._steps_done = 0
+        self._seconds = 0.0
+        self._last: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._first_step, self._started = state.global_step, time.monotonic()
         self._tell(state)
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_began = time.monotonic()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._step_began is not None:
+            self._seconds += time.monotonic() - self._step_began
+            self._steps_done += 1
         self._tell(state)
 
     def on_log(
@@ -176,13 +204,18 @@ class ProgressCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._loss = (logs or {}).get("loss", self._loss)
-        self._eval_loss = (logs or {}).get("eval_loss", self._eval_loss)
+        self._last |= {key: value for key, value in (logs or {}).items() if key in ("loss", "eval_loss", "eval_f1")}
         self._tell(state)
 
     def _tell(self, state: TrainerState) -> None:
         if state.is_world_process_zero:
-            seconds = time.monotonic() - self._started
-            done = (state.global_step - self._first_step) * self._samples_per_step
-            rate = done / seconds if seconds else 0.0
-            self._report(Progress(state.global_step, state.max_steps, self._loss, self._eval_loss, rate))
+            a_step = self._seconds / self._steps_done if self._steps_done else 0.0
+            rate = self._samples_per_step / a_step if a_step else 0.0
+            loss, eval_loss, f1 = (self._last.get(key) for key in ("loss", "eval_loss", "eval_f1"))
+            self._report(Progress(state.global_step, state.max_steps, loss, eval_loss, f1, rate, a_step, _memory_gb()))
+
+
+def _memory_gb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return float(psutil.Process().memory_info().rss) / 1e9

@@ -21,6 +21,8 @@ _NAMES = {
     "learning_rate": "train/learning_rate",
     "grad_norm": "train/grad_norm",
     "eval_loss": "eval/loss",
+    "eval_precision": "eval/precision",
+    "eval_recall": "eval/recall",
 }
 
 
