@@ -27,6 +27,7 @@ Report = Callable[[str, int, int], None]
 def load(
     run: str | Path,
     *,
+    task: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
     batch_size: int = 32,
@@ -35,14 +36,17 @@ def load(
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`.
 
-    `device`: "cpu", "cuda", …; None takes the first accelerator. `dtype`: "auto", "float32", "bfloat16".
-    `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in tokens; None fits it to the text.
-    Raises MissingFileError where there is no run, RunError where it cannot be used with its base model.
+    `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
+    `dtype`: "auto", "float32", "bfloat16". `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
+    tokens; None fits it to the text.
+    Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
+    task that the run does not know, or none where it has several.
     """
     folder = Path(run)
     if not folder.is_dir():
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
+    spec = manifest.prompt_of(task)
     _check_adapter(folder)
     from nertune.models import load_model, load_tokenizer
 
@@ -53,7 +57,7 @@ def load(
             "its prompts would differ from the trained ones. Use the model's files of that time, or train again"
         )
     model = _with_adapter(load_model(manifest.base_model, dtype=dtype, device=device), folder)
-    return _recognizer(model, Renderer(tokenizer, manifest.prompt), batch_size, max_new_tokens)
+    return _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
 
 
 def untrained(

@@ -84,6 +84,21 @@ def _metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def _train_on_two_each(paths: list[str], folder: Path) -> None:
+    (folder / "script.py").write_text(SCRIPT)
+    command = [*TORCHRUN, str(folder / "script.py"), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _train_on_two(recipe: Recipe, folder: Path, resume: str = "") -> Path:
+    """One recipe on two processes; gives the run's folder."""
+    path = folder / "recipe.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    _train_on_two_each([f"resume:{path}" if resume else str(path)], folder)
+    return Path(recipe.output)
+
+
 def _assert_close(found: Path, expected: Path) -> None:
     wanted, got = (load_file(run / "adapter_model.safetensors") for run in (expected, found))
     assert got.keys() == wanted.keys()
@@ -147,11 +162,7 @@ def runs(recipe_of, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
         path = folder / f"{number}.yaml"
         path.write_text(recipe.to_yaml(), encoding="utf-8")
         paths.append(f"resume:{path}" if recipe is resumed else str(path))
-    (folder / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [*TORCHRUN, str(folder / "script.py"), *paths], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    _train_on_two_each(paths, folder)
     return made
 
 
@@ -174,3 +185,40 @@ def test_the_second_process_writes_nothing_but_its_random_state(runs):
     }
     steps = [(line["step"], "eval_loss" in line) for line in _metrics(first)]
     assert len(steps) == len(set(steps))
+
+
+@pytest.fixture
+def tasks_of(two_tasks, drugs) -> Callable[[str, int], Recipe]:
+    """A function from a run's name and an accumulation to a recipe of two tasks and two epochs of 5 steps.
+
+    There are 9 micro-batches and 3 of evaluation, so two processes must split one of each.
+    """
+    settings = {"epochs": 2, "eval_steps": 2, "learning_rate": 0.05, "batch_size": 2, "best_by": "loss"}
+    held_out = {"data": {"train": str(drugs), "validation": 2, "limit": 9}}
+    return lambda name, accumulation: two_tasks(
+        name, drugs_task=held_out, lora={"dropout": 0.0}, training={**settings, "accumulation": accumulation}
+    )
+
+
+def _assert_close_logs(found: Path, expected: Path) -> None:
+    for got, wanted in zip(_metrics(found), _metrics(expected), strict=True):
+        # Where an epoch has an odd number of batches, its share that is done is told otherwise.
+        assert {**got, "epoch": 0} == pytest.approx({**wanted, "epoch": 0}, rel=1e-4)
+
+
+def test_two_processes_share_the_micro_batches_of_several_tasks(tasks_of, tmp_path):
+    alone = train(tasks_of("alone", 2), reader=_reader()).folder
+    two = _train_on_two(tasks_of("two", 1), tmp_path)
+    assert [line["step"] for line in _metrics(two) if "eval_loss/drugs" in line] == [2, 4, 6, 8, 10]
+    _assert_close_logs(two, alone)
+    _assert_close(two, alone)
+
+
+def test_two_processes_go_on_from_the_middle_of_a_later_epoch_of_several_tasks(tasks_of, tmp_path):
+    whole = train(tasks_of("whole", 2), reader=_reader()).folder
+    cut = train(tasks_of("cut", 2), reader=_reader()).folder
+    for name in ("nertune.json", "adapter_model.safetensors", "checkpoints/checkpoint-10/trainer_state.json"):
+        (cut / name).unlink()
+    resumed = _train_on_two(tasks_of("cut", 1), tmp_path, "--resume")
+    _assert_close_logs(resumed, whole)
+    _assert_close(resumed, whole)

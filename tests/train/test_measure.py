@@ -13,7 +13,7 @@ from nertune.assemble import f1_reader, load
 from nertune.evaluate import evaluate
 from nertune.schema import Prediction
 from nertune.train.fit import train
-from nertune.train.measure import F1Measure, Reader
+from nertune.train.measure import Reader, _draw
 
 
 def _weights(folder):
@@ -108,9 +108,8 @@ def test_the_same_documents_are_drawn_every_time(corpus):
     documents = data.read(corpus).documents
 
     def drawn(seed):
-        measure = F1Measure(_scripted([]), None, documents, count=5, seed=seed)
-        return [document.text for document in measure.documents]
+        return [document.text for document in _draw(documents, 5, seed)]
 
     assert drawn(1) == drawn(1) != drawn(2)
     assert len(drawn(1)) == 5
-    assert len(F1Measure(_scripted([]), None, documents, count=99, seed=1).documents) == len(documents)
+    assert _draw(documents, 99, 1) == list(documents)

@@ -23,11 +23,11 @@ from nertune import data
 from nertune.assemble import f1_reader
 from nertune.data import AlpacaRow, write_alpaca
 from nertune.models import load_tokenizer
-from nertune.prompt import Row
+from nertune.prompt import PromptSpec, Row
 from nertune.run import RunManifest
 from nertune.train import Recipe, fit, open_recipe
 from nertune.train.arguments import training_arguments
-from nertune.train.task import load_task_data
+from nertune.train.task import Task, load_tasks
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED = REPOSITORY.parent / "shared"
@@ -133,6 +133,11 @@ def _tokenizer(folder: str) -> Any:
     return load_tokenizer(folder)
 
 
+def _task(recipe: Recipe) -> Task:
+    (task,) = load_tasks(recipe)
+    return task
+
+
 def _corpus(name: str) -> Path:
     path = SHARED / "data" / CORPORA[name]
     if not path.is_file():
@@ -171,9 +176,7 @@ def opened(tmp_path_factory, tiny_model, family_of) -> Callable[..., Recipe]:
         """The rows that the tutorial writes: the prompt without the sentence, the sentence, the answer."""
         folder = tmp_path_factory.mktemp("alpaca")
         documents = data.read(first_rows("cluener")).documents
-        write = fit.PromptSpec.from_json(
-            {"system": None, "user": "{text}", "labels": ["x"], "answer": {"format": "json"}}
-        )
+        write = PromptSpec.from_json({"system": None, "user": "{text}", "labels": ["x"], "answer": {"format": "json"}})
         rows = [AlpacaRow(CLUENER.rstrip("\n"), d.text, write.answer.write(d)) for d in documents]
         write_alpaca(rows, folder / "alpaca_clue_train.json")
         return folder
@@ -209,9 +212,9 @@ def done(name, opened, tmp_path_factory) -> Done:
         prepared.append(fit_prepare(*arguments, **options))
         return prepared[-1]
 
-    fit_prepare = fit.prepare
+    fit_prepare = fit.prepare_task
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "prepare", prepare)
+        patch.setattr(fit, "prepare_task", prepare)
         # An untrained model would not stop by itself.
         patch.setattr("nertune.extract.recognizer._ANSWER_FACTOR", 0)
         patch.setattr("nertune.extract.recognizer._ANSWER_BASE", 4)
@@ -249,7 +252,7 @@ def test_the_adapter_is_the_published_one(name, done):
 
 def test_every_trained_row_is_the_published_prompt_the_answer_and_the_end_of_turn_and_text(name, done):
     published, tokenizer = PUBLISHED[name], done.tokenizer
-    texts = [document.text for document in load_task_data(done.recipe).train]
+    texts = [document.text for document in _task(done.recipe).train]
     for row, text in zip(done.rows, texts, strict=True):
         prompt = published.turns % (published.system, published.before + text)
         assert row.ids_T[: row.prompt_length] == tokenizer(prompt, add_special_tokens=False)["input_ids"]
@@ -270,7 +273,7 @@ def test_the_prompt_at_inference_is_the_trained_one(name, done):
         == done.tokenizer(wanted, add_special_tokens=False)["input_ids"]
     )
     trained = {tuple(row.ids_T[: row.prompt_length]) for row in done.rows}
-    texts = [document.text for document in load_task_data(done.recipe).train]
+    texts = [document.text for document in _task(done.recipe).train]
     assert {tuple(recognizer.renderer.prompt_ids(text)) for text in texts} == trained
     assert RunManifest.read(done.folder).base_model == done.recipe.model
 
@@ -328,7 +331,7 @@ def test_a_sentence_without_entities_is_answered_in_words(name, opened, tmp_path
 
 
 def test_cluener_holds_out_a_tenth_by_seed_1024(opened, tmp_path):
-    task = load_task_data(opened("cluener-qwen2.5-7b", tmp_path, whole=True))
+    task = _task(opened("cluener-qwen2.5-7b", tmp_path, whole=True))
     assert (len(task.train), len(task.validation)) == (9673, 1075)
     assert not {d.text for d in task.train} & {d.text for d in task.validation}
 
@@ -336,7 +339,7 @@ def test_cluener_holds_out_a_tenth_by_seed_1024(opened, tmp_path):
 def test_ccfbdci_holds_out_its_first_tenth_and_trains_on_none_of_its_sentences(opened, tmp_path):
     recipe = opened("ccfbdci-qwen2-1.5b", tmp_path, whole=True)
     everything = data.read(recipe.data.train, labels=recipe.labels).documents
-    task = load_task_data(recipe)
+    task = _task(recipe)
     assert task.validation == everything[:1272]
     assert (len(everything), len(task.train)) == (12724, 12724 - 1272 - 421)
     assert "421 documents repeat a text that is held out: they are not trained on" in task.notes
@@ -347,7 +350,7 @@ def test_ccfbdci_holds_out_its_first_tenth_and_trains_on_none_of_its_sentences(o
 def test_cmeee_takes_the_first_2000_documents_and_holds_out_the_first_200(opened, tmp_path):
     recipe = opened("cmeee-phi4", tmp_path, whole=True)
     everything = data.read(recipe.data.train).documents
-    task = load_task_data(recipe)
+    task = _task(recipe)
     assert (task.validation, task.train) == (everything[:200], everything[200:2000])
     assert any(a.end > b.start for d in task.train for a, b in zip(d.entities, d.entities[1:], strict=False))  # nested
 
@@ -390,7 +393,7 @@ def test_swanlab_has_names_settings_and_sample_predictions_and_needs_no_login(na
     assert (kept["model"], kept["data"]["train"]) == (done.recipe.model, done.recipe.data.train)
     assert (kept["lora"]["rank"], kept["lora"]["alpha"], kept["lora"]["dropout"]) == PUBLISHED[name].lora
     written = [path.read_text(encoding="utf-8") for path in (folder / "media" / "text").iterdir()]
-    shown = load_task_data(done.recipe).validation[:20]
+    shown = _task(done.recipe).validation[:20]
     assert len(written) == len(shown) == 4
     assert all(any(document.text in text for text in written) for document in shown)
 

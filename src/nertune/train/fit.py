@@ -11,22 +11,23 @@ from typing import Any
 
 from nertune.atomic import write_text
 from nertune.models import load_model, load_tokenizer
-from nertune.prompt import PromptSpec, Renderer, template_hash
+from nertune.prompt import template_hash
 from nertune.run import RunManifest
-from nertune.schema import Document
 from nertune.train import ranks
 from nertune.train.adapter import prepare_model
 from nertune.train.arguments import training_arguments
-from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
+from nertune.train.batches import LeftOut, collate_packed, collate_padded, trained_tokens
 from nertune.train.checkpoints import starting_point
-from nertune.train.measure import F1Measure, Patience, Reader, sample_rows
+from nertune.train.measure import F1Measure, Part, Patience, Reader, sample_rows
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
+from nertune.train.sampler import TaskBatches
 from nertune.train.sharded import adapter_weights, check_engine, engine
-from nertune.train.task import load_task_data
+from nertune.train.task import PreparedTask, load_tasks, prepare_task
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
-from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
+from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback, TaskRows
+from nertune.train.verify import difference
 
 __all__ = ["Trained", "train"]
 
@@ -73,40 +74,36 @@ def train(
     checkpoint = starting_point(folder, resume=resume or recipe.resume)
     for item in recipe.trackers():
         check_ready(item)
-    task = load_task_data(recipe)
-    for line in task.notes:
+    tasks = load_tasks(recipe)
+    for line in [note for task in tasks for note in task.notes]:
         say(line)
     settings = recipe.training
     tokenizer = load_tokenizer(recipe.model, report=model_report)
-    spec = PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
-    renderer = Renderer(tokenizer, spec)
-    refuse = recipe.overlong == "refuse"
-    rows = prepare(task.train, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=task.train_numbers)
-    _say_left_out(rows, "training", say)
-    eval_rows: Prepared | None = None
-    if task.validation:
-        eval_rows = prepare(
-            task.validation, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=task.validation_numbers
-        )
-        _say_left_out(eval_rows, "validation", say)
+    prepared = tuple(prepare_task(task, tokenizer, recipe, say=say) for task in tasks)
+    rows = [row for task in prepared for row in task.rows]
+    eval_rows = [row for task in prepared for row in task.validation_rows]
 
     set_seed(settings.seed)
     model = load_model(recipe.model, **_placement(settings.dtype))
     model, packed = prepare_model(model, recipe)
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
-        own_tokens = trained_tokens([*rows.rows, *(eval_rows.rows if eval_rows else ())])
+        own_tokens = trained_tokens([*rows, *eval_rows])
         say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
     head = loss_head(model.get_base_model(), sampled_beside=own_tokens)
+    if packed and (differing := difference(model, rows, head=head, pad_id=_pad_id(tokenizer))):
+        model.set_attn_implementation(model.nertune_plain_attention)
+        packed = False
+        say(f"warning: packed rows are not exact on this model ({differing})")
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
     measure = None
-    if reader and task.validation and settings.f1_documents:
+    if reader and settings.f1_documents and _parts(prepared):
         if found := engine():
             say(f"no F1 while training: {found} has taken the model apart. The best checkpoint is judged by its loss")
         else:
-            measure = F1Measure(reader, renderer, task.validation, count=settings.f1_documents, seed=recipe.data.seed)
+            measure = F1Measure(reader, _parts(prepared), count=settings.f1_documents, seed=settings.seed)
     best_by = "f1" if settings.best_by == "f1" and measure else "loss"
 
     first = ranks.is_first()
@@ -118,16 +115,19 @@ def train(
         callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation * ranks.world_size()))
     if settings.patience and eval_rows:
         callbacks.append(Patience(settings.patience, f"eval_{best_by}", greater_is_better=best_by == "f1"))
+    arguments = training_arguments(recipe, folder, evaluates=bool(eval_rows), best_by=best_by)
     trainer = NerTrainer(
         model=model,
-        args=training_arguments(recipe, folder, evaluates=eval_rows is not None, best_by=best_by),
-        train_dataset=list(rows.rows),
-        eval_dataset=list(eval_rows.rows) if eval_rows else None,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=eval_rows or None,
         data_collator=collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer)),
         callbacks=callbacks,
         packed=packed,
         head=head,
         measure=measure,
+        batches=_batches(prepared, recipe, processes=arguments.world_size),
+        evaluated=_evaluated(prepared),
     )
     trainer.remove_callback(_printer())
     _say_how_to_use_all(say)
@@ -140,11 +140,12 @@ def train(
     ) as tracking:
         trainer.add_callback(TrackingCallback(tracking))
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        trained = _trained(trainer, result, folder, rows.left_out, shares_prefix=packed)
+        left_out = tuple(item for task in prepared for item in task.left_out)
+        trained = _trained(trainer, result, folder, left_out, shares_prefix=packed)
         weights = adapter_weights(trainer.model)
         if first:
-            _write_run(trainer, recipe, renderer, folder, weights)
-            shown = _sample(reader, trainer, renderer, task.validation, say)
+            _write_run(trainer, recipe, prepared, folder, weights)
+            shown = _sample(reader, trainer, prepared, say)
             _write_report(trained, recipe, shown, tracking)
     return trained
 
@@ -164,13 +165,19 @@ def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, .
     )
 
 
-def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> None:
-    if prepared.left_out:
-        say(f"{len(prepared.left_out)} {what} documents are left out, none is cut:")
-        for item in prepared.left_out[:5]:
-            say(f"  {item}")
-        if len(prepared.left_out) > 5:
-            say(f"  and {len(prepared.left_out) - 5} more")
+def _batches(tasks: Sequence[PreparedTask], recipe: Recipe, *, processes: int) -> TaskBatches | None:
+    """Micro-batches of one task or of rows of like length; None where transformers' plain shuffle does."""
+    settings = recipe.training
+    if recipe.tasks is None and not settings.bucket:
+        return None
+    return TaskBatches(
+        [len(task.rows) for task in tasks],
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        weights=[task.task.weight for task in tasks],
+        lengths=[len(row.ids_T) for task in tasks for row in task.rows] if settings.bucket else None,
+        processes=processes,
+    )
 
 
 def _placement(dtype: str) -> dict[str, Any]:
@@ -195,8 +202,25 @@ def _say_how_to_use_all(say: Callable[[str], None]) -> None:
         say(f"training on 1 of {count} GPUs; on all: torchrun --nproc-per-node {count} -m nertune train …")
 
 
+def _evaluated(tasks: Sequence[PreparedTask]) -> TaskRows | None:
+    """Where in the evaluation rows the tasks are; None where there is one without a name."""
+    measured = [task for task in tasks if task.name and task.validation_rows]
+    if not measured:
+        return None
+    return TaskRows(tuple(task.name for task in measured), tuple(len(task.validation_rows) for task in measured))
+
+
+def _parts(tasks: Sequence[PreparedTask]) -> tuple[Part, ...]:
+    """What can be read with the model in training: each task's validation documents, where it has some."""
+    return tuple(Part(task.name, task.renderer, task.task.validation) for task in tasks if task.task.validation)
+
+
 def _write_run(
-    trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path, weights: dict[str, Any] | None = None
+    trainer: Any,
+    recipe: Recipe,
+    tasks: Sequence[PreparedTask],
+    folder: Path,
+    weights: dict[str, Any] | None = None,
 ) -> None:
     """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
     from nertune.train.curve import draw_losses
@@ -206,25 +230,26 @@ def _write_run(
     packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
     RunManifest(
         base_model=recipe.model,
-        prompt=renderer.spec,
-        template_hash=template_hash(renderer.tokenizer),
-        stop_ids=tuple(sorted(renderer.stop_ids)),
+        prompt=None if recipe.tasks else tasks[0].task.spec,
+        template_hash=template_hash(tasks[0].renderer.tokenizer),
+        stop_ids=tuple(sorted(frozenset().union(*(task.renderer.stop_ids for task in tasks)))),
         max_tokens=recipe.max_tokens,
         versions={name: importlib.metadata.version(name) for name in packages},
+        tasks={task.name: task.task.spec for task in tasks} if recipe.tasks else {},
     ).write(folder)
 
 
 def _sample(
-    reader: Reader | None, trainer: Any, renderer: Renderer, documents: Sequence[Document], say: Callable[[str], None]
+    reader: Reader | None, trainer: Any, tasks: Sequence[PreparedTask], say: Callable[[str], None]
 ) -> tuple[SampleRow, ...]:
     """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
-    if reader is None or not documents:
+    if reader is None:
         return ()
     if found := engine():
         say(f"no sample predictions: {found} has taken the model apart")
         return ()
     try:
-        return sample_rows(trainer.model, reader, renderer, documents)
+        return sample_rows(trainer.model, reader, _parts(tasks))
     except Exception as error:
         say(f"no sample predictions: {type(error).__name__}: {error}")
         return ()

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,7 +20,7 @@ from nertune.train import ranks
 from nertune.train.heads import whole_head
 from nertune.train.track.trackers import SampleRow
 
-__all__ = ["F1Measure", "Patience", "Reader", "sample_rows"]
+__all__ = ["F1Measure", "Part", "Patience", "Reader", "sample_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +35,62 @@ class Reader:
     score: Callable[[Sequence[Document], Sequence[Prediction]], Mapping[str, float]]
 
 
-class F1Measure:
-    """Reads the same `count` validation documents at every evaluation, drawn by `seed`."""
+class Part(NamedTuple):
+    """Validation documents of one task ("" where there is one without a name) and what renders its prompts."""
 
-    def __init__(
-        self, reader: Reader, renderer: Renderer, documents: Sequence[Document], *, count: int, seed: int
-    ) -> None:
+    task: str
+    renderer: Renderer
+    documents: Sequence[Document]
+
+
+class F1Measure:
+    """Reads the same `count` validation documents of each task at every evaluation, drawn by `seed`."""
+
+    def __init__(self, reader: Reader, parts: Sequence[Part], *, count: int, seed: int) -> None:
         self._reader = reader
-        self._renderer = renderer
-        chosen = sorted(random.Random(seed).sample(range(len(documents)), min(count, len(documents))))
-        self.documents = [documents[place] for place in chosen]
+        self.parts = [part._replace(documents=_draw(part.documents, count, seed)) for part in parts]
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The scores of a model that is being trained, which is left as it was. Of several processes each reads its share."""
-        own = ranks.share(self.documents)
+        """The scores of a model that is being trained, which is left as it was. Of several processes each reads its share.
+
+        With several tasks `f1`, `precision` and `recall` are over all, and each task has `f1/TASK` and `f1/TASK/LABEL`.
+        """
         with _for_reading(model) as base:
-            predictions = ranks.gather(self._reader.predict(base, self._renderer, own) if own else ())
-        return dict(self._reader.score(self.documents, predictions))
+            found = [self._read(base, part) for part in self.parts]
+        if len(self.parts) == 1 and not self.parts[0].task:
+            return dict(self._reader.score(self.parts[0].documents, found[0]))
+        documents = [document for part in self.parts for document in part.documents]
+        together = self._reader.score(documents, [prediction for predictions in found for prediction in predictions])
+        scores = {name: value for name, value in together.items() if "/" not in name}
+        for part, predictions in zip(self.parts, found, strict=True):
+            for name, value in self._reader.score(part.documents, predictions).items():
+                if name.startswith("f1"):
+                    scores[f"f1/{part.task}{name.removeprefix('f1')}"] = value
+        return scores
+
+    def _read(self, base: Any, part: Part) -> list[Prediction]:
+        own = ranks.share(part.documents)
+        return ranks.gather(self._reader.predict(base, part.renderer, own) if own else ())
 
 
-def sample_rows(model: Any, reader: Reader, renderer: Renderer, documents: Sequence[Document]) -> tuple[SampleRow, ...]:
-    """The first 20 documents as the model reads them now, beside their annotation."""
-    documents = documents[:20]
+def _draw(documents: Sequence[Document], count: int, seed: int) -> list[Document]:
+    """Some of the documents, in their order."""
+    places = random.Random(seed).sample(range(len(documents)), min(count, len(documents)))
+    return [documents[place] for place in sorted(places)]
+
+
+def sample_rows(model: Any, reader: Reader, parts: Sequence[Part]) -> tuple[SampleRow, ...]:
+    """The first 20 documents of each task as the model reads them now, beside their annotation."""
+    rows: list[SampleRow] = []
     with _for_reading(model) as base:
-        predictions = reader.predict(base, renderer, documents)
-    return tuple(
-        SampleRow(document.text, _listed(document), _listed(prediction))
-        for document, prediction in zip(documents, predictions, strict=True)
-    )
+        for part in parts:
+            documents = part.documents[:20]
+            predictions = reader.predict(base, part.renderer, documents)
+            rows += [
+                SampleRow(document.text, _listed(document), _listed(prediction))
+                for document, prediction in zip(documents, predictions, strict=True)
+            ]
+    return tuple(rows)
 
 
 def _listed(document: Document | Prediction) -> str:

@@ -13,10 +13,11 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from nertune.train.batches import untrained
 
-__all__ = ["EvenBatches", "even_loader"]
+__all__ = ["IDLE", "EvenBatches", "even_loader", "with_idle"]
 
 Collate = Callable[[list[Any]], dict[str, Any]]
-_IDLE = -1
+IDLE = -1
+"""The row of a batch with nothing to train."""
 
 
 class EvenBatches(BatchSampler):
@@ -28,7 +29,7 @@ class EvenBatches(BatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         yield from super().__iter__()
-        yield from ([_IDLE] for _ in range(len(self) - super().__len__()))
+        yield from ([IDLE] for _ in range(len(self) - super().__len__()))
 
     def __len__(self) -> int:
         return -(-super().__len__() // self._processes) * self._processes
@@ -38,13 +39,13 @@ class _Rows(Dataset[Any]):
     """The rows, and None for row -1."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
-        self._rows = rows
+        self.rows = rows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, number: int) -> Any:
-        return None if number == _IDLE else self._rows[number]
+        return None if number == IDLE else self.rows[number]
 
 
 def even_loader(
@@ -58,12 +59,19 @@ def even_loader(
 ) -> DataLoader[Any]:
     """A loader for accelerate to deal out to the processes, with its `even_batches` off. No `sampler`: in order."""
 
+    dataset, collate = with_idle(rows, collate)
+    return DataLoader(
+        dataset,
+        batch_sampler=EvenBatches(sampler or SequentialSampler(rows), batch_size, processes),
+        collate_fn=collate,
+        pin_memory=pin_memory,
+    )
+
+
+def with_idle(rows: Sequence[Any], collate: Collate) -> tuple[Dataset[Any], Collate]:
+    """A data set and its collate function that make of the batch `[IDLE]` one with nothing to train."""
+
     def collate_or_idle(batch: list[Any]) -> dict[str, Any]:
         return untrained(collate([rows[0]])) if batch == [None] else collate(batch)
 
-    return DataLoader(
-        _Rows(rows),
-        batch_sampler=EvenBatches(sampler or SequentialSampler(rows), batch_size, processes),
-        collate_fn=collate_or_idle,
-        pin_memory=pin_memory,
-    )
+    return _Rows(rows), collate_or_idle

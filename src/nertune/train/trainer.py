@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psutil
 import torch
@@ -19,11 +19,12 @@ from transformers.trainer_utils import EvalLoopOutput
 from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.sampler import TaskBatches, batches_in_order
 from nertune.train.sharded import engine
-from nertune.train.shares import even_loader
-from nertune.train.track.tracking import is_f1
+from nertune.train.shares import even_loader, with_idle
+from nertune.train.track.tracking import is_measure
 
-__all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
+__all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback", "TaskRows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,20 @@ class Progress:
     memory_gb: float
 
 
+class TaskRows(NamedTuple):
+    """What is evaluated where there are several tasks: their names, and the number of rows that each of them has."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+
 class NerTrainer(Trainer):
     """Trains on packed batches, or on padded ones where the model cannot share a prefix.
 
     The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
+    `batches` choose the rows of every micro-batch, in place of transformers' own order. `evaluated` says where in the
+    evaluation rows the tasks are; the loss of each is logged besides that of all, as `eval_loss/NAME`.
     """
 
     def __init__(
@@ -57,14 +67,19 @@ class NerTrainer(Trainer):
         packed: bool,
         head: LossHead | None = None,
         measure: Callable[[Any], Mapping[str, float]] | None = None,
+        batches: TaskBatches | None = None,
+        evaluated: TaskRows | None = None,
         **kwargs: Any,
     ) -> None:
         """`measure`: more figures about the model at every evaluation, logged with `eval_` before their names."""
         super().__init__(*args, **kwargs)
         self._measure = measure
         self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
-        # Summed loss and number of tokens of the evaluation that is going on.
-        self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
+        self._batches = batches
+        self._evaluated = evaluated
+        # Summed loss and number of tokens of the evaluation that is going on, task by task (K).
+        tasks = len(evaluated.names) if evaluated else 1
+        self._evaluated_K2 = torch.zeros(tasks, 2, dtype=torch.float32, device=self.args.device)
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
 
@@ -77,7 +92,8 @@ class NerTrainer(Trainer):
     ) -> Any:
         loss_sum = self._loss_sum(model, inputs)
         if not model.training:
-            self._evaluated_2 += torch.stack([loss_sum.detach(), (inputs["labels"] != -100).sum()])
+            tokens = (inputs["labels"] != -100).sum()
+            self._evaluated_K2[inputs.get("task", 0)] += torch.stack([loss_sum.detach(), tokens])
         if num_items_in_batch is None:
             loss = loss_sum / (inputs["labels"] != -100).sum().clamp(min=1)
         else:
@@ -122,18 +138,66 @@ class NerTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As transformers', which gives a short batch, or one of short answers, the weight of a full one."""
-        self._evaluated_2.zero_()
+        self._evaluated_K2.zero_()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        loss_sum, tokens = self.accelerator.reduce(self._evaluated_2).tolist()
+        sums_K2 = self.accelerator.reduce(self._evaluated_K2)
+        loss_sum, tokens = sums_K2.sum(0).tolist()
         metrics = {**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens}
+        if self._evaluated:
+            for name, (loss_sum, tokens) in zip(self._evaluated.names, sums_K2.tolist(), strict=True):
+                if tokens:
+                    metrics[f"{metric_key_prefix}_loss/{name}"] = loss_sum / tokens
         if self._measure:
             found = self._measure(self.accelerator.unwrap_model(self.model))
             metrics |= {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return output._replace(metrics=metrics)
 
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As transformers', or one that gives the rows that `batches` choose."""
+        if self._batches is None:
+            return super().get_train_dataloader()
+        loader = self._loader(self.train_dataset, self._batches, self.data_collator)
+        # Where there are several processes the batches are inside accelerate's shard, and on resume that is inside another
+        # wrapper; transformers then tells the epoch to the shard, which does not hand it on.
+        sampler: Any = loader.batch_sampler
+        sampler.set_epoch = self._batches.set_epoch
+        return loader
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """As transformers', or one whose every batch is of one task and says of which."""
+        rows: Any = self.eval_dataset
+        if self._evaluated is None or (eval_dataset is not None and eval_dataset is not rows):
+            return super().get_eval_dataloader(eval_dataset)
+        batches = batches_in_order(
+            self._evaluated.sizes,
+            batch_size=self.args.per_device_eval_batch_size,
+            processes=self.accelerator.num_processes,
+        )
+        task_of = [task for task, size in enumerate(self._evaluated.sizes) for _ in range(size)]
+        numbered = list(zip(task_of, rows, strict=True))
+        return self._loader(numbered, batches, partial(_collate_numbered, self.data_collator))
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """Samples of one epoch."""
+        if self._batches is not None and getattr(dataloader.dataset, "rows", None) is self.train_dataset:
+            return self._batches.samples
+        return super().num_examples(dataloader)
+
+    def _loader(self, dataset: Any, batches: Any, collate: Callable[[Any], Any]) -> DataLoader[Any]:
+        pinned = self.args.dataloader_pin_memory
+        rows, collate = with_idle(dataset, collate)
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=collate, pin_memory=pinned)
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+
+def _collate_numbered(collate: Callable[[Any], dict[str, Any]], rows: Sequence[tuple[int, Any]]) -> dict[str, Any]:
+    """A batch from rows of one task, each with the task's number; the batch keeps the number as `task`."""
+    return {**collate([row for _, row in rows]), "task": rows[0][0]}
+
 
 class MetricsFile(TrainerCallback):
-    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and loss, eval_loss, learning_rate, grad_norm or F1.
+    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and losses, learning_rate, grad_norm or F1.
 
     On resume, lines past the checkpoint's step are dropped first, so every step stands there once.
     """
@@ -162,7 +226,7 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         wanted = ("loss", "eval_loss", "learning_rate", "grad_norm", "eval_precision", "eval_recall")
         values = {key: logs[key] for key in wanted if logs and key in logs}
-        values |= {key: value for key, value in (logs or {}).items() if is_f1(key)}
+        values |= {key: value for key, value in (logs or {}).items() if is_measure(key)}
         if values and state.is_world_process_zero:
             line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values}
             with self._path.open("a", encoding="utf-8") as file:
