@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,9 @@ from nertune.errors import InputError, NertuneError
 
 __all__ = ["build_parser", "main"]
 
+# Seconds that another process than the first gives it to fail of the same reason and say so.
+_PATIENCE = 20.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -30,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if options.debug:
             raise
-        _say("interrupted")
+        if _rank() == 0:
+            _say("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of stdout went away, as `| head` does: nothing is wrong, and nothing more can be said there.
@@ -39,23 +44,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NertuneError as error:
         if options.debug:
             raise
-        _say(str(error))
+        _say_failure(str(error))
         return error.exit_code
     except OSError as error:
         if options.debug:
             raise
         full = error.errno == errno.ENOSPC
-        _say(f"{error}" + (". What was finished before is intact; make room and run it again" if full else ""))
+        _say_failure(f"{error}" + (". What was finished before is intact; make room and run it again" if full else ""))
         return 2
     except Exception as error:
         if options.debug:
             raise
-        _say(f"{type(error).__name__}: {error}\nThis should not happen; --debug before the command shows where it did")
+        _say_failure(
+            f"{type(error).__name__}: {error}\nThis should not happen; --debug before the command shows where it did"
+        )
         return 1
 
 
 def _say(message: str) -> None:
     print(f"nertune: {message}", file=sys.stderr)
+
+
+def _rank() -> int:
+    """Which process of `torchrun` this is, from 0; 0 alone. As `train.ranks`, which is not imported for every command."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
+def _say_failure(message: str) -> None:
+    """Say once, of several processes, why all failed: the launcher ends the others when the first is gone."""
+    if _rank():
+        time.sleep(_PATIENCE)
+        message = f"process {_rank()}: {message}"
+    _say(message)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -234,12 +254,15 @@ def _preview_rows(renderer: Any, documents: Sequence[Any], shown: int, max_token
 
 
 def _train(options: argparse.Namespace) -> int:
-    from nertune.terminal import line, quiet_libraries, stderr, stdout
+    from nertune.terminal import line, quiet_libraries, silence, stderr, stdout
     from nertune.train.llamafactory import open_recipe
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
-    for said in notes:
-        _say(said)
+    if _rank():
+        silence()
+    else:
+        for said in notes:
+            _say(said)
     quiet_libraries()
     from nertune.assemble import f1_reader
     from nertune.train.fit import train

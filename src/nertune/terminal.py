@@ -26,6 +26,7 @@ __all__ = [
     "highlight",
     "line",
     "quiet_libraries",
+    "silence",
     "stderr",
     "stdout",
     "token_strip",
@@ -46,7 +47,7 @@ class Meter:
         self._total = total
         self._started = self._told = time.monotonic()
         self._bar: Progress | None = None
-        if stderr.is_terminal:
+        if stderr.is_terminal and not stderr.quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
@@ -120,11 +121,17 @@ def token_strip(tokens: Sequence[str], loss_mask: Sequence[int]) -> Text:
     return out
 
 
+def silence() -> None:
+    """Print nothing from here on: for all but the first of several processes."""
+    stderr.quiet = stdout.quiet = True
+
+
 def quiet_libraries() -> None:
     """Keep model libraries from talking over our own output."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is first imported
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is
     warnings.filterwarnings("ignore")
     from transformers.utils import logging as transformers_logging
 

@@ -34,7 +34,7 @@ class TrainingView:
         self._told = time.monotonic()
         self._told_evaluation: tuple[float | None, float | None] = (None, None)
         self._live: Live | None = None
-        if stderr.is_terminal:
+        if stderr.is_terminal and not stderr.quiet:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=28),

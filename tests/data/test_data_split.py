@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertune.data import split
+from nertune.data import split, split_first
 from nertune.errors import InputError
 from nertune.schema import Document
 
@@ -53,3 +53,13 @@ def test_nothing_left_to_train_on(documents: list[Document], held_out: float) ->
 def test_one_text_cannot_be_split() -> None:
     with pytest.raises(InputError, match="4 documents with 1 different texts cannot be split"):
         split([Document("same")] * 4, held_out=2, seed=0)
+
+
+def test_the_first_documents_are_held_out_in_their_order_and_no_text_of_theirs_is_trained() -> None:
+    documents = [*TEN, TEN[0], Document("text 10")]
+    assert split_first(documents, held_out=0.25) == ((*TEN[3:], Document("text 10")), tuple(TEN[:3]))
+
+
+def test_a_file_that_repeats_its_first_documents_leaves_nothing_to_train_on() -> None:
+    with pytest.raises(InputError, match="every document after the first 2 repeats"):
+        split_first([*TEN[:2], TEN[1], TEN[0]], held_out=0.5)

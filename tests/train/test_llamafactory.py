@@ -94,6 +94,7 @@ def test_the_tutorials_file_becomes_this_recipe(folder):
         "columns": None,
         "limit": 15000,
         "seed": 42,
+        "hold_out": "random",
     }
     assert recipe.prompt.load() == PromptTemplate(PROMPT + "\n{text}", QWEN)
     assert recipe.answer_format().options() == {"label_key": "label", "text_key": "text", "distinct": True}

@@ -6,7 +6,7 @@ Readers know the formats and the ways in which files count offsets; past this ro
 from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, detect, read, write
 from nertune.data.formats import FORMATS
-from nertune.data.split import Split, split
+from nertune.data.split import Split, split, split_first
 from nertune.data.texts import SourceText, read_texts
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "read",
     "read_texts",
     "split",
+    "split_first",
     "write",
     "write_alpaca",
 ]

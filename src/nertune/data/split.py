@@ -1,4 +1,4 @@
-"""A seeded split that no text straddles: what was held out has never been trained on."""
+"""Splits that no text straddles: what was held out has never been trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nertune.errors import InputError
 from nertune.schema import Document
 
-__all__ = ["Split", "split"]
+__all__ = ["Split", "split", "split_first"]
 
 
 class Split(NamedTuple):
@@ -43,6 +43,22 @@ def split(documents: Sequence[Document], *, held_out: float | int, seed: int) ->
             "equal texts stay on one side, and neither side may be empty"
         )
     return Split(tuple(train), tuple(held))
+
+
+def split_first(documents: Sequence[Document], *, held_out: float | int) -> Split:
+    """Hold out the first documents of a file, a share (a float between 0 and 1) or a number (an int), in their order.
+
+    Documents after them whose text was held out are on neither side: files that were collected often repeat sentences.
+    Raises InputError when either side would be empty.
+    """
+    wanted = _wanted(len(documents), held_out)
+    seen = {document.text for document in documents[:wanted]}
+    train = tuple(document for document in documents[wanted:] if document.text not in seen)
+    if not train:
+        raise InputError(
+            f"every document after the first {wanted} repeats the text of one of them: none is left to train on"
+        )
+    return Split(train, tuple(documents[:wanted]))
 
 
 def _wanted(count: int, held_out: float | int) -> int:

@@ -27,7 +27,7 @@ class QuickLinear(nn.Linear):
             out = matmul_nt(flat, self.weight)
         if self.bias is not None:
             out = out + self.bias
-        return out.view(*input.shape[:-1], -1)
+        return out.view(*input.shape[:-1], out.shape[-1])
 
 
 class _Product(torch.autograd.Function):

@@ -12,7 +12,6 @@ __all__ = ["training_arguments"]
 
 def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool, best_by: str) -> Any:
     """transformers' training arguments for a recipe. `best_by`: "f1" or "loss", what the best checkpoint is judged by."""
-    import torch
     from transformers import TrainingArguments
 
     settings = recipe.training
@@ -20,8 +19,8 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool, best_by
     saving, save_steps = _rhythm(settings.eval_steps if settings.save_steps is None else settings.save_steps)
     keeps_best = evaluation != "no" and saving != "no" and settings.keep_best
     limit = settings.keep_checkpoints
-    on_cpu = not torch.cuda.is_available()
-    return TrainingArguments(
+    on_cpu = _on_cpu()
+    made = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
@@ -55,7 +54,19 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool, best_by
         data_seed=settings.seed,
         report_to="none",
         disable_tqdm=True,
+        # Rows are dealt out evenly by `shares.py`, which repeats none.
+        accelerator_config={"even_batches": False},
     )
+    if made.n_gpu > 1:
+        # Otherwise the model would be wrapped in nn.DataParallel, which cannot cut a packed row into pieces.
+        made._n_gpu = 1
+    return made
+
+
+def _on_cpu() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()
 
 
 def _rhythm(steps: int | str) -> tuple[str, int]:

@@ -25,6 +25,7 @@ __all__ = [
     "prepare",
     "shared_prefix_length",
     "trained_tokens",
+    "untrained",
 ]
 
 IGNORED = -100
@@ -154,3 +155,11 @@ def collate_padded(rows: Sequence[Row], *, pad_id: int) -> dict[str, Any]:
         ),
         "labels": torch.tensor([row + [IGNORED] * gap for row, gap in zip(labels, padding, strict=True)]),
     }
+
+
+def untrained(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with no trained token left in it, whichever function made it: its loss and its gradients are zero."""
+    if "keep" not in batch:
+        return {**batch, "labels": torch.full_like(batch["labels"], IGNORED)}
+    none = batch["labels"][:, :0]
+    return {**batch, "keep": batch["keep"][:0], "labels": none, "shift_labels": none}

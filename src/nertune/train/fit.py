@@ -13,6 +13,7 @@ from nertune.atomic import write_text
 from nertune.models import load_model, load_tokenizer
 from nertune.prompt import template_hash
 from nertune.run import RunManifest
+from nertune.train import ranks
 from nertune.train.adapter import prepare_model
 from nertune.train.arguments import training_arguments
 from nertune.train.batches import LeftOut, collate_packed, collate_padded, trained_tokens
@@ -21,6 +22,7 @@ from nertune.train.measure import F1Measure, Part, Patience, Reader, sample_rows
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
 from nertune.train.sampler import TaskBatches
+from nertune.train.sharded import adapter_weights, check_engine, engine
 from nertune.train.task import PreparedTask, load_tasks, prepare_task
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
@@ -68,6 +70,7 @@ def train(
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
+    check_engine(loss_vocabulary=recipe.training.loss_vocabulary)
     checkpoint = starting_point(folder, resume=resume or recipe.resume)
     for item in recipe.trackers():
         check_ready(item)
@@ -81,7 +84,7 @@ def train(
     eval_rows = [row for task in prepared for row in task.validation_rows]
 
     set_seed(settings.seed)
-    model = load_model(recipe.model, dtype=settings.dtype)
+    model = load_model(recipe.model, **_placement(settings.dtype))
     model, packed = prepare_model(model, recipe)
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
@@ -97,14 +100,19 @@ def train(
 
     measure = None
     if reader and settings.f1_documents and _parts(prepared):
-        measure = F1Measure(reader, _parts(prepared), count=settings.f1_documents, seed=settings.seed)
+        if found := engine():
+            say(f"no F1 while training: {found} has taken the model apart. The best checkpoint is judged by its loss")
+        else:
+            measure = F1Measure(reader, _parts(prepared), count=settings.f1_documents, seed=settings.seed)
     best_by = "f1" if settings.best_by == "f1" and measure else "loss"
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.yaml", recipe.to_yaml())
+    first = ranks.is_first()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.yaml", recipe.to_yaml())
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
     if report:
-        callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))
+        callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation * ranks.world_size()))
     if settings.patience and eval_rows:
         callbacks.append(Patience(settings.patience, f"eval_{best_by}", greater_is_better=best_by == "f1"))
     arguments = training_arguments(recipe, folder, evaluates=bool(eval_rows), best_by=best_by)
@@ -122,7 +130,7 @@ def train(
         evaluated=_evaluated(prepared),
     )
     trainer.remove_callback(_printer())
-    first = trainer.is_world_process_zero()
+    _say_how_to_use_all(say)
     with Tracking.start(
         recipe.trackers() if first else (),
         run=folder,
@@ -134,8 +142,9 @@ def train(
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         left_out = tuple(item for task in prepared for item in task.left_out)
         trained = _trained(trainer, result, folder, left_out, shares_prefix=packed)
+        weights = adapter_weights(trainer.model)
         if first:
-            _write_run(trainer, recipe, prepared, folder)
+            _write_run(trainer, recipe, prepared, folder, weights)
             shown = _sample(reader, trainer, prepared, say)
             _write_report(trained, recipe, shown, tracking)
     return trained
@@ -171,6 +180,28 @@ def _batches(tasks: Sequence[PreparedTask], recipe: Recipe, *, processes: int) -
     )
 
 
+def _placement(dtype: str) -> dict[str, Any]:
+    """Where the base model is built, and in which type: an engine takes it from the CPU, part by part."""
+    import torch
+
+    if engine() is None:
+        return {"device": ranks.device(), "dtype": dtype}
+    on_gpu = torch.cuda.is_available() and dtype == "auto"
+    return {"device": "cpu", "dtype": "bfloat16" if on_gpu else dtype}
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _say_how_to_use_all(say: Callable[[str], None]) -> None:
+    count = _gpus()
+    if count > 1 and ranks.world_size() == 1:
+        say(f"training on 1 of {count} GPUs; on all: torchrun --nproc-per-node {count} -m nertune train …")
+
+
 def _evaluated(tasks: Sequence[PreparedTask]) -> TaskRows | None:
     """Where in the evaluation rows the tasks are; None where there is one without a name."""
     measured = [task for task in tasks if task.name and task.validation_rows]
@@ -184,11 +215,17 @@ def _parts(tasks: Sequence[PreparedTask]) -> tuple[Part, ...]:
     return tuple(Part(task.name, task.renderer, task.task.validation) for task in tasks if task.task.validation)
 
 
-def _write_run(trainer: Any, recipe: Recipe, tasks: Sequence[PreparedTask], folder: Path) -> None:
+def _write_run(
+    trainer: Any,
+    recipe: Recipe,
+    tasks: Sequence[PreparedTask],
+    folder: Path,
+    weights: dict[str, Any] | None = None,
+) -> None:
     """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
     from nertune.train.curve import draw_losses
 
-    trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    trainer.model.save_pretrained(str(folder), safe_serialization=True, state_dict=weights)
     draw_losses(folder / "metrics.jsonl", folder / "loss.png")
     packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
     RunManifest(
@@ -207,6 +244,9 @@ def _sample(
 ) -> tuple[SampleRow, ...]:
     """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
     if reader is None:
+        return ()
+    if found := engine():
+        say(f"no sample predictions: {found} has taken the model apart")
         return ()
     try:
         return sample_rows(trainer.model, reader, _parts(tasks))

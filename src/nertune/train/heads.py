@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nertune.errors import InputError
 from nertune.train.fused import cross_entropy_sum
+from nertune.train.sharded import engine, is_sharded
 
 __all__ = ["SAMPLED", "LossHead", "SampledHead", "loss_head", "whole_head"]
 
@@ -80,9 +81,11 @@ def loss_head(model: Any, *, sampled_beside: Iterable[int] | None = None) -> Los
     """Put a LossHead in place of a model's output layer, a SampledHead where `sampled_beside` names the data's tokens.
 
     None, and the model untouched, where the exact loss needs the layer as it is: soft-capped logits, or a trained layer.
-    Raises InputError there when sampling was asked for.
+    Raises InputError there when sampling was asked for. None, too, where an engine takes the weights apart (`sharded.py`).
     """
     head = model.get_output_embeddings()
+    if engine() or any(is_sharded(weight) for weight in head.parameters()):
+        return None
     capped = getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
     plain = isinstance(head, nn.Linear) and not any(parameter.requires_grad for parameter in head.parameters())
     if capped or not plain:

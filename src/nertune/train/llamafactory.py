@@ -174,6 +174,7 @@ class _Mapping:
         mapped["patience"] = self.get("early_stopping_steps")
         mapped["best_by"] = "loss"
         mapped["keep_best"] = self.get("load_best_model_at_end")
+        mapped["best_by"] = "loss"
         if mapped["keep_best"]:
             problem = unsaved_best(mapped["eval_steps"], mapped["save_steps"])
             if mapped["eval_steps"] == "never":

@@ -40,7 +40,7 @@ class FusedLoraLinear(PeftLoraLinear):
             self.scaling[name],
             dropout,
         )
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
 
 class _LoraLinear(torch.autograd.Function):

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from nertune.prompt import Renderer
 from nertune.schema import Document, Prediction
+from nertune.train import ranks
 from nertune.train.heads import whole_head
 from nertune.train.track.trackers import SampleRow
 
@@ -50,12 +51,12 @@ class F1Measure:
         self.parts = [part._replace(documents=_draw(part.documents, count, seed)) for part in parts]
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The scores of a model that is being trained, which is left as it was.
+        """The scores of a model that is being trained, which is left as it was. Of several processes each reads its share.
 
         With several tasks `f1`, `precision` and `recall` are over all, and each task has `f1/TASK` and `f1/TASK/LABEL`.
         """
         with _for_reading(model) as base:
-            found = [self._reader.predict(base, part.renderer, part.documents) for part in self.parts]
+            found = [self._read(base, part) for part in self.parts]
         if len(self.parts) == 1 and not self.parts[0].task:
             return dict(self._reader.score(self.parts[0].documents, found[0]))
         documents = [document for part in self.parts for document in part.documents]
@@ -66,6 +67,10 @@ class F1Measure:
                 if name.startswith("f1"):
                     scores[f"f1/{part.task}{name.removeprefix('f1')}"] = value
         return scores
+
+    def _read(self, base: Any, part: Part) -> list[Prediction]:
+        own = ranks.share(part.documents)
+        return ranks.gather(self._reader.predict(base, part.renderer, own) if own else ())
 
 
 def _draw(documents: Sequence[Document], count: int, seed: int) -> list[Document]:

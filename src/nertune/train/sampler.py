@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
+from nertune.train.shares import IDLE
+
 __all__ = ["TaskBatches", "batches_in_order"]
 
 _WINDOW = 32  # micro-batches whose rows are sorted by length together
@@ -57,8 +59,7 @@ class TaskBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         batches = sum(-(-draws // self._rows) for draws in self._draws)
-        even = batches + -batches % self._processes
-        return even if even <= self.samples else batches
+        return batches + -batches % self._processes
 
     def __iter__(self) -> Iterator[list[int]]:
         batches: list[list[int]] = []
@@ -107,11 +108,11 @@ def _cut(rows: list[int], size: int) -> list[list[int]]:
 def _even(batches: list[list[int]], processes: int) -> list[list[int]]:
     """Batches from the end split in two until every process has as many; without it, rows would be repeated.
 
-    Where there are fewer rows than processes need, the batches stay as they are.
+    Where there are fewer rows than processes need, some get a batch with nothing to train.
     """
     missing = -len(batches) % processes
     if missing > sum(len(batch) - 1 for batch in batches):
-        return batches
+        return batches + [[IDLE]] * missing
     whole = list(batches)
     while missing:
         place = max(place for place, batch in enumerate(whole) if len(batch) > 1)

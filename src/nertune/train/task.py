@@ -118,8 +118,13 @@ def _documents(
         held_out = data.read(section.validation, format=section.format, labels=names, columns=columns)
         validation, notes = held_out.documents, notes + held_out.notes
     elif section.validation:
-        parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
+        if section.hold_out == "first":
+            parts = data.split_first(corpus.documents, held_out=section.validation)
+        else:
+            parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
         train, validation = parts.train, parts.held_out
+        if repeated := len(corpus.documents) - len(train) - len(validation):
+            notes += (f"{repeated:,} documents repeat a text that is held out: they are not trained on",)
     if not any(document.entities for document in train):
         raise InputError(f"{section.train}: no document holds an entity, so there is nothing to learn from")
     return corpus.documents, train, validation, notes

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import psutil
 import torch
@@ -20,6 +20,8 @@ from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
 from nertune.train.sampler import TaskBatches, batches_in_order
+from nertune.train.sharded import engine
+from nertune.train.shares import even_loader, with_idle
 from nertune.train.track.tracking import is_measure
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback", "TaskRows"]
@@ -93,7 +95,7 @@ class NerTrainer(Trainer):
             tokens = (inputs["labels"] != -100).sum()
             self._evaluated_K2[inputs.get("task", 0)] += torch.stack([loss_sum.detach(), tokens])
         if num_items_in_batch is None:
-            loss = loss_sum / (inputs["labels"] != -100).sum()
+            loss = loss_sum / (inputs["labels"] != -100).sum().clamp(min=1)
         else:
             # Gradients are averaged over processes; the count is the sum over them.
             loss = loss_sum / num_items_in_batch * self.accelerator.num_processes
@@ -103,6 +105,29 @@ class NerTrainer(Trainer):
                 "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
             )
         return (loss, (loss.detach(),)) if return_outputs else loss
+
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, *args: Any, **kwargs: Any
+    ) -> DataLoader[Any]:
+        """As transformers', but the last batches of an epoch repeat no row to give every process work."""
+        if self.args.world_size == 1:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, *args, **kwargs)
+        loader = even_loader(
+            dataset,
+            sampler=sampler_fn(dataset) if sampler_fn else None,
+            batch_size=batch_size,
+            processes=self.args.world_size,
+            collate=cast(Any, self.data_collator),
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As transformers', whose processes then ask whether this folder is there: under FSDP some found it, some not."""
+        if output_dir and engine():
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+        super().save_model(output_dir, _internal_call)
 
     def evaluation_loop(
         self,
@@ -154,13 +179,14 @@ class NerTrainer(Trainer):
 
     def num_examples(self, dataloader: DataLoader[Any]) -> int:
         """Samples of one epoch."""
-        if self._batches is not None and dataloader.dataset is self.train_dataset:
+        if self._batches is not None and getattr(dataloader.dataset, "rows", None) is self.train_dataset:
             return self._batches.samples
         return super().num_examples(dataloader)
 
     def _loader(self, dataset: Any, batches: Any, collate: Callable[[Any], Any]) -> DataLoader[Any]:
         pinned = self.args.dataloader_pin_memory
-        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate, pin_memory=pinned)
+        rows, collate = with_idle(dataset, collate)
+        loader = DataLoader(rows, batch_sampler=batches, collate_fn=collate, pin_memory=pinned)
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
