@@ -194,20 +194,23 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from nertune.models import load_tokenizer
+    from nertune.models import add_tokens, load_tokenizer
     from nertune.prompt import PromptSpec, Renderer
     from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout, token_strip
     from nertune.train.batches import shared_prefix_length
     from nertune.train.llamafactory import open_recipe
+    from nertune.train.start import fill_in
     from nertune.train.task import load_task_data
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
     for line in notes:
         _say(line)
+    recipe = fill_in(recipe)
     task = load_task_data(recipe)
     quiet_libraries()
     with Meter("loading the tokenizer") as meter:
         tokenizer = load_tokenizer(recipe.model, report=conversion_meter(meter))
+    add_tokens(tokenizer, recipe.tokens)
     renderer = Renderer(tokenizer, PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format()))
     rows = [renderer.row(document) for document in task.train[: max(options.n, 2)]]
     shared = shared_prefix_length(rows)

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from nertune.atomic import write_text
-from nertune.models import load_model, load_tokenizer
+from nertune.models import add_rows, add_tokens, load_tokenizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import RunManifest
 from nertune.schema import Document
-from nertune.train.adapter import prepare_model
+from nertune.train.adapter import inner_model, load_base, prepare_model, save_weights
 from nertune.train.arguments import training_arguments
 from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
 from nertune.train.checkpoints import starting_point
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
+from nertune.train.start import fill_in
 from nertune.train.task import load_task_data
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
@@ -28,7 +29,7 @@ from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCal
 __all__ = ["Samples", "Trained", "train"]
 
 
-# From the trained model (the base with its LoRA layers, in evaluation mode), its renderer and the validation documents.
+# From the trained model (the base with its LoRA layers, if any, in evaluation mode), its renderer and the validation documents.
 Samples = Callable[[Any, Renderer, Sequence[Document]], Sequence[SampleRow]]
 
 
@@ -68,6 +69,9 @@ def train(
     from nertune.train.heads import SAMPLED, loss_head
 
     say = note or (lambda line: None)
+    recipe = fill_in(recipe)
+    if recipe.method == "full" and "lora" in recipe.model_fields_set:
+        say("method: full trains every weight; the section lora is not used")
     folder = Path(recipe.output)
     checkpoint = starting_point(folder, resume=resume or recipe.resume)
     for item in recipe.trackers():
@@ -77,6 +81,7 @@ def train(
         say(line)
     settings = recipe.training
     tokenizer = load_tokenizer(recipe.model, report=model_report)
+    pieces = add_tokens(tokenizer, recipe.tokens)
     spec = PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
     renderer = Renderer(tokenizer, spec)
     refuse = recipe.overlong == "refuse"
@@ -90,13 +95,13 @@ def train(
         _say_left_out(eval_rows, "validation", say)
 
     set_seed(settings.seed)
-    model = load_model(recipe.model, dtype=settings.dtype)
-    model, packed = prepare_model(model, recipe)
+    model = load_base(recipe)
+    model, packed = prepare_model(model, recipe, token_ids=add_rows(model, pieces))
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
         own_tokens = trained_tokens([*rows.rows, *(eval_rows.rows if eval_rows else ())])
         say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
-    head = loss_head(model.get_base_model(), sampled_beside=own_tokens)
+    head = loss_head(inner_model(model), sampled_beside=own_tokens)
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
@@ -114,6 +119,7 @@ def train(
         callbacks=callbacks,
         packed=packed,
         head=head,
+        plus_ratio=recipe.lora.plus_ratio if recipe.method == "lora" else None,
     )
     trainer.remove_callback(_printer())
     first = trainer.is_world_process_zero()
@@ -159,20 +165,27 @@ def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> 
 
 
 def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:
-    """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
+    """Weights, manifest and curve; the manifest last, because its presence says that the run is whole."""
     from nertune.train.curve import draw_losses
 
-    trainer.model.save_pretrained(str(folder), safe_serialization=True)
+    save_weights(trainer.model, recipe, folder)
     draw_losses(folder / "metrics.jsonl", folder / "loss.png")
     packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
-    RunManifest(
+    manifest = RunManifest(
         base_model=recipe.model,
         prompt=renderer.spec,
         template_hash=template_hash(renderer.tokenizer),
         stop_ids=tuple(sorted(renderer.stop_ids)),
         max_tokens=recipe.max_tokens,
         versions={name: importlib.metadata.version(name) for name in packages},
-    ).write(folder)
+        kind="model" if recipe.method == "full" else "adapter",
+        tokens=recipe.tokens,
+        quantize=recipe.training.quantize,
+    )
+    if manifest.has_tokenizer:
+        tokenizer: Any = renderer.tokenizer
+        tokenizer.save_pretrained(str(folder))
+    manifest.write(folder)
 
 
 def _sample(
@@ -184,7 +197,7 @@ def _sample(
     if samples is None or not documents:
         return ()
     try:
-        model = trainer.model.get_base_model().eval()
+        model = inner_model(trainer.model).eval()
         whole_head(model)
         return tuple(samples(model, renderer, documents))
     except Exception as error:

@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.optimizer import raise_rate_of_b
 from nertune.train.track.tracking import is_f1
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
@@ -41,13 +42,29 @@ class NerTrainer(Trainer):
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
     """
 
-    def __init__(self, *args: Any, packed: bool, head: LossHead | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        packed: bool,
+        head: LossHead | None = None,
+        plus_ratio: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._plus_ratio = plus_ratio
         self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
         # Summed loss and number of tokens of the evaluation that is going on.
         self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """transformers' AdamW, with LoRA+'s rates where the recipe asks for them."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self._plus_ratio is not None:
+            raise_rate_of_b(optimizer, self.model if model is None else model, self._plus_ratio)
+        return optimizer
 
     def compute_loss(
         self,
