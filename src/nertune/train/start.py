@@ -70,6 +70,11 @@ def load_start(model: Any, folder: Path) -> None:
         weights = load_file(folder / "adapter_model.safetensors")
     except (SafetensorError, OSError) as error:
         raise RunError(f"lora.from: {folder / 'adapter_model.safetensors'} cannot be read: {error}") from error
+    here = model.peft_config["default"].to_dict()
+    adapter = _config(folder)
+    for key in ("rank_pattern", "alpha_pattern", "layer_replication"):
+        if (adapter.get(key) or None) != (here.get(key) or None):
+            raise RunError(f"lora.from: {folder / 'adapter_config.json'}: {key} is not available here")
     wanted = get_peft_model_state_dict(model, save_embedding_layers=False)
     missing, unknown = sorted(wanted.keys() - weights), sorted(weights.keys() - wanted)
     if missing or unknown:
@@ -95,8 +100,6 @@ def _config(folder: Path) -> dict[str, Any]:
         raise RunError(f"lora.from: {path} is damaged ({type(error).__name__}: {error})") from error
     if kind[0] != "LORA":
         raise RunError(f"lora.from: {path}: an adapter of the kind {kind[0]}; only LoRA can be continued")
-    if uneven := [key for key in ("rank_pattern", "alpha_pattern", "layer_replication") if adapter.get(key)]:
-        raise RunError(f"lora.from: {path}: {', '.join(uneven)} gives layers settings of their own; not available here")
     return adapter
 
 
