@@ -89,7 +89,14 @@ def load_model(
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
-    return model.eval() if quantize else model.to(device).eval()
+    if not quantize:
+        return model.to(device).eval()
+    for module in model.modules():
+        # On some processors bitsandbytes packs weights anew at the first evaluation and rounds their scales to bfloat16:
+        # the model that is evaluated would not be the one that is trained.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
 
 
 def _four_bits(dtype: str) -> dict[str, Any]:

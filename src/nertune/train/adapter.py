@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,14 @@ __all__ = ["inner_model", "load_base", "mixed_precision", "prepare_model", "save
 
 def load_base(recipe: Recipe) -> Any:
     """The recipe's model. Where it is trained itself it is in float32: steps are lost in bfloat16's eight bits."""
+    import torch
+
     settings = recipe.training
     dtype = "float32" if recipe.method == "full" else settings.dtype
-    return load_model(recipe.model, dtype=dtype, quantize=settings.quantize)
+    # Weights of 4 bits stay where they are loaded: with several processes, on each one's own device.
+    rank = os.environ.get("LOCAL_RANK", "0")
+    device = f"cuda:{rank}" if settings.quantize and torch.cuda.is_available() else None
+    return load_model(recipe.model, dtype=dtype, quantize=settings.quantize, device=device)
 
 
 def mixed_precision(recipe: Recipe) -> bool:
