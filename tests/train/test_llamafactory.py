@@ -201,7 +201,7 @@ def test_what_becomes_of_added_tokens_is_told(opened):
     said = "\n".join(opened(add_special_tokens="<a>").notes)
     assert "their own rows of the embeddings are trained" in said
     assert "add_special_tokens: added as add_tokens does" in said
-    assert "rows" not in "\n".join(opened(add_tokens="<a>", finetuning_type="full").notes)
+    assert "their own rows" not in "\n".join(opened(add_tokens="<a>", finetuning_type="full").notes)
     assert "pure_bf16: the weights are kept in float32" in "\n".join(
         opened(pure_bf16=True, finetuning_type="full").notes
     )

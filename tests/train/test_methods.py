@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nertune
+from nertune.cli import main
 from nertune.errors import InputError, MissingExtraError, RunError
 from nertune.models import add_rows
 from nertune.models.attention import PackedRow
@@ -194,13 +195,16 @@ def test_a_whole_model_is_computed_with_in_bfloat16_and_kept_in_float32(recipe):
     nertune.load(run).extract("方鹏去漠北")
 
 
-def test_added_tokens_are_read_and_written_as_one(recipe):
+def test_added_tokens_are_read_and_written_as_one(recipe, capsys):
     run = train(recipe(tokens=TOKENS, training=SHORT)).folder
     renderer = nertune.load(run).renderer
     plain = renderer.tokenizer.convert_tokens_to_ids(TOKENS)
     ids = renderer.answer_ids("[方鹏 | 人名]去")
     assert (ids[0], ids[-4]) == (plain[0], plain[1])
     assert renderer.decode(ids) == "[方鹏 | 人名]去"
+    capsys.readouterr()
+    assert main(["preview", str(run / "recipe.yaml")]) == 0
+    assert f"{plain[0]}, " in capsys.readouterr().out
     saved = load_file(run / "adapter_model.safetensors")
     assert sorted({weight.shape[0] for key, weight in saved.items() if "trainable_tokens" in key}) == [len(TOKENS)]
     # A run whose tokenizer is lost, or has another chat template, is not used.
@@ -208,6 +212,26 @@ def test_added_tokens_are_read_and_written_as_one(recipe):
     path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
     with pytest.raises(RunError, match="another chat template"):
         nertune.load(run)
+
+
+@pytest.mark.parametrize("method", ["full", "tokens"])
+@pytest.mark.parametrize("name", ["gemma2", "mamba"])
+def test_models_that_cannot_share_a_prefix_train_too(recipe, base_of, method, name):
+    changes = METHODS[method]
+    if name == "mamba" and method == "tokens":
+        changes = {**changes, "lora": {"targets": ["in_proj", "x_proj"]}}
+    trained = train(recipe(model=str(base_of(name)), training=SHORT, **changes))
+    assert not trained.shares_prefix
+    assert nertune.load(trained.folder).extract("方鹏去漠北").text == "方鹏去漠北"
+
+
+def test_a_whole_model_is_a_base_for_the_next_run(recipe):
+    first = train(recipe("first", training=SHORT, **METHODS["tokens and full"])).folder
+    second = train(recipe("second", model=str(first), training=SHORT)).folder
+    assert RunManifest.read(second).base_model == str(first)
+    nertune.load(second).extract("方鹏去漠北")
+    for command in (["preview", str(second / "recipe.yaml")], ["extract", str(first), "--text", "方鹏去漠北"]):
+        assert main(command) == 0
 
 
 def test_rows_of_an_output_layer_with_a_bias_are_refused(recipe, tiny_model):
