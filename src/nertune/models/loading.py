@@ -12,6 +12,7 @@ from typing import Any
 
 from nertune.errors import MissingExtraError, UnknownModelError
 from nertune.models.builtin import BUILTIN, Report, ensure_builtin
+from nertune.models.linear import quicken
 
 __all__ = ["load_model", "load_tokenizer", "resolve_model"]
 
@@ -89,6 +90,8 @@ def load_model(
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
+    if device == "cpu":
+        quicken(model)
     if not quantize:
         return model.to(device).eval()
     for module in model.modules():

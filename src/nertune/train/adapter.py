@@ -45,6 +45,7 @@ def prepare_model(model: Any, recipe: Recipe, *, token_ids: Sequence[int] = ()) 
     `token_ids`: rows of embeddings and output layer to train besides the adapter.
     """
     from nertune.models.attention import can_share_prefix
+    from nertune.train.lora import fuse_lora
 
     packed = can_share_prefix(model.train())
     if recipe.training.gradient_checkpointing:
@@ -53,6 +54,7 @@ def prepare_model(model: Any, recipe: Recipe, *, token_ids: Sequence[int] = ()) 
         return model.requires_grad_(True), packed
     model = _with_lora(model, recipe, token_ids)
     replace_lora_dropout(model)
+    fuse_lora(model)
     if recipe.lora.start is not None:
         load_start(model, Path(recipe.lora.start))
     return model, packed
