@@ -32,14 +32,19 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A document that is not trained on: its number in the file (1-based, annotated documents), why, and its text."""
+    """A document that is not trained on: its number in the file (1-based, annotated documents), why, and its text.
+
+    `source`: task and file, where a run has several tasks.
+    """
 
     number: int
     reason: str
     text: str
+    source: str = ""
 
     def __str__(self) -> str:
-        return f"document {self.number}: {self.reason}: {self.text[:40]!r}"
+        where = f"{self.source}: " if self.source else ""
+        return f"{where}document {self.number}: {self.reason}: {self.text[:40]!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,11 @@ def prepare(
     max_tokens: int,
     refuse: bool = False,
     numbers: Sequence[int] | None = None,
+    source: str = "",
 ) -> Prepared:
     """Render every document; those over `max_tokens` tokens, or not writable, are left out.
 
-    `numbers`: what to call each document where it is left out; None counts from 1.
+    `numbers`: what to call each document where it is left out; None counts from 1. `source`: where they come from.
     Raises SampleTooLongError (with the first ten) instead when `refuse`, and InputError when nothing remains.
     """
     rows: list[Row] = []
@@ -69,11 +75,11 @@ def prepare(
         try:
             row = renderer.row(document)
         except InputError as error:
-            left_out.append(LeftOut(number, str(error), document.text))
+            left_out.append(LeftOut(number, str(error), document.text, source))
             continue
         if len(row.ids_T) > max_tokens:
             reason = f"{len(row.ids_T)} tokens, more than max_tokens={max_tokens}: its answer would be cut"
-            left_out.append(LeftOut(number, reason, document.text))
+            left_out.append(LeftOut(number, reason, document.text, source))
         else:
             rows.append(row)
     if left_out and refuse:

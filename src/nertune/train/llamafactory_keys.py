@@ -88,6 +88,7 @@ HONOURED: Mapping[str, Honoured] = {
     "save_steps": Honoured("training.save_steps", "whole", 500),
     "save_total_limit": Honoured("training.keep_checkpoints", "whole"),
     "load_best_model_at_end": Honoured("training.keep_best", "yes or no", False),
+    "early_stopping_steps": Honoured("training.patience", "whole"),
     "seed": Honoured("training.seed", "whole", 42),
     "output_dir": Honoured("output", "text", "trainer_output"),
     "resume_from_checkpoint": Honoured("resume", "text or yes or no", False),
@@ -150,8 +151,8 @@ _NOTED = {
     "nothing is pushed to a hub": """
         hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision""",
     "control tokens in a text always stay text here": "split_special_tokens",
-    "there is one data set, of text alone, in single turns without tools": """
-        mix_strategy interleave_probs media_dir mask_history tool_format image_max_pixels image_min_pixels
+    "the data are text alone, in single turns without tools": """
+        media_dir mask_history tool_format image_max_pixels image_min_pixels
         image_do_pan_and_scan crop_to_patches video_max_pixels video_min_pixels video_fps video_maxlen
         use_audio_in_video audio_sampling_rate freeze_vision_tower freeze_multi_modal_projector image_resolution
         video_resolution preserve_thinking""",
@@ -238,6 +239,16 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
         "rows are not strung together; a batch computes the prompt that its rows share once, which saves more",
     ),
     ("streaming", (False,), "the data are read whole; use max_samples for a part"),
+    (
+        "mix_strategy",
+        ("concat",),
+        "all rows of all data sets are trained; a recipe of nertune's own has a weight for each",
+    ),
+    (
+        "interleave_probs",
+        (None,),
+        "all rows of all data sets are trained; a recipe of nertune's own has a weight for each",
+    ),
     ("tokenized_path", (None,), "rows are made from the data each time; name the data by dataset"),
     (
         "rope_scaling shift_attn upcast_layernorm upcast_lmhead_output",
@@ -249,7 +260,6 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("lr_scheduler_kwargs", (None, "", {}), "schedulers run with their usual constants"),
     ("logging_strategy", ("steps",), "the log is written every logging_steps"),
     ("eval_on_start eval_delay", (False, 0), "evaluations come every eval_steps"),
-    ("early_stopping_steps", (None,), "use load_best_model_at_end, which keeps the best state"),
     ("metric_for_best_model", (None, "eval_loss", "loss"), "the best state is that of the least evaluation loss"),
     ("greater_is_better", (None, False), "the best state is that of the least evaluation loss"),
     (
