@@ -74,6 +74,11 @@ def test_another_format_is_refused_by_number(tmp_path):
         {"versions": []},
         {"base_model": None},
         {"template_hash": 1},
+        {"kind": "pickle"},
+        {"kind": []},
+        {"tokens": [1]},
+        {"tokens": 3},
+        {"quantize": "8bit"},
     ],
     ids=str,
 )
@@ -98,6 +103,25 @@ def test_answer_options_come_back(tmp_path: Path) -> None:
     manifest.write(tmp_path)
     assert RunManifest.read(tmp_path) == manifest
     assert "𠮷" in (tmp_path / MANIFEST).read_text(encoding="utf-8")
+
+
+def test_a_run_says_what_its_folder_holds(tmp_path: Path) -> None:
+    whole = replace(_manifest("json"), kind="model")
+    longer = replace(_manifest("json"), tokens=("<ent>",), quantize="4bit")
+    for manifest in (whole, longer):
+        manifest.write(tmp_path)
+        assert RunManifest.read(tmp_path) == manifest
+        assert manifest.has_tokenizer
+    assert not _manifest("json").has_tokenizer
+
+
+def test_a_run_of_an_earlier_version_is_an_adapter(tmp_path: Path) -> None:
+    _manifest("json").write(tmp_path)
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    for key in ("kind", "tokens", "quantize"):
+        del value[key]
+    (tmp_path / MANIFEST).write_text(json.dumps(value), encoding="utf-8")
+    assert RunManifest.read(tmp_path) == _manifest("json")
 
 
 def _several() -> RunManifest:

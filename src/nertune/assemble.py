@@ -13,7 +13,7 @@ from nertune.errors import MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
-from nertune.run import MANIFEST, RunManifest
+from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
 
 __all__ = ["f1_reader", "load", "untrained"]
@@ -37,7 +37,8 @@ def load(
     """A Recognizer from a run directory written by `nertune train`.
 
     `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
-    `dtype`: "auto", "float32", "bfloat16". `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
+    `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
+    model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
     tokens; None fits it to the text.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
     task that the run does not know, or none where it has several.
@@ -47,16 +48,22 @@ def load(
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
     spec = manifest.prompt_of(task)
-    _check_adapter(folder)
+    check_weights(folder, manifest.kind)
     from nertune.models import load_model, load_tokenizer
 
-    tokenizer = load_tokenizer(manifest.base_model, report=report)
+    tokenizer = load_tokenizer(str(folder) if manifest.has_tokenizer else manifest.base_model, report=report)
     if template_hash(tokenizer) != manifest.template_hash:
+        whose = str(folder) if manifest.has_tokenizer else manifest.base_model
         raise RunError(
-            f"{folder / MANIFEST}: the run was trained with another chat template than {manifest.base_model} has now, so "
+            f"{folder / MANIFEST}: the run was trained with another chat template than {whose} has now, so "
             "its prompts would differ from the trained ones. Use the model's files of that time, or train again"
         )
-    model = _with_adapter(load_model(manifest.base_model, dtype=dtype, device=device), folder)
+    if manifest.kind == "model":
+        model = load_model(str(folder), dtype=dtype, device=device)
+    else:
+        quantize = manifest.quantize if dtype == "auto" else None
+        model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
+        model = _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
     return _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
 
 
@@ -104,22 +111,17 @@ def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens:
     return Recognizer(renderer, engine, max_new_tokens)
 
 
-def _check_adapter(folder: Path) -> None:
-    """Weights come from safetensors alone: PEFT would fall back to a pickle, which can run code."""
-    if not (folder / "adapter_model.safetensors").is_file():
-        pickled = (folder / "adapter_model.bin").exists()
-        found = "only adapter_model.bin, which is not loaded because it can run code" if pickled else "no weights"
-        raise RunError(f"{folder}: needs adapter_model.safetensors, found {found}")
-    if not (folder / "adapter_config.json").is_file():
-        raise RunError(f"{folder}: adapter_config.json is missing; restore it or train again")
-
-
-def _with_adapter(model: Any, folder: Path) -> Any:
+def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
+    """The base model with its adapter: merged, or beside weights of 4 bits, into which it cannot be without loss."""
     from peft import PeftModel
 
+    from nertune.models import make_room
+
+    if token_ids:
+        make_room(model, token_ids)
     try:
         adapted: Any = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: the adapter does not fit its base model: {reason}") from error
-    return adapted.merge_and_unload()
+    return adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()

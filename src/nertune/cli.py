@@ -215,19 +215,22 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from nertune.models import load_tokenizer
+    from nertune.models import add_tokens, load_tokenizer
     from nertune.prompt import Renderer
     from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout
     from nertune.train.llamafactory import open_recipe
+    from nertune.train.start import fill_in
     from nertune.train.task import load_tasks
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
     for line in notes:
         _say(line)
+    recipe = fill_in(recipe)
     tasks = load_tasks(recipe)
     quiet_libraries()
     with Meter("loading the tokenizer") as meter:
         tokenizer = load_tokenizer(recipe.model, report=conversion_meter(meter))
+    add_tokens(tokenizer, recipe.tokens)
     for task in tasks:
         if task.name:
             stdout.print(f"task {task.name}: {len(task.train)} documents, weight {task.weight:g}", style="bold")

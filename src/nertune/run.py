@@ -1,7 +1,9 @@
 """The run directory: what training leaves and every consumer reads.
 
 RUN/
-├── adapter_model.safetensors, adapter_config.json   PEFT's own files: PEFT and vLLM load the folder as it is
+├── adapter_model.safetensors, adapter_config.json   PEFT's own files: PEFT and vLLM load the folder as it is;
+│                     or, where all weights were trained, model.safetensors and config.json: a whole model
+├── tokenizer.json, … the tokenizer, with a whole model or where tokens were added to it
 ├── nertune.json      what rebuilds the very prompt: this module
 ├── recipe.yaml       the recipe, fully resolved
 ├── metrics.jsonl     one line per logged step
@@ -15,13 +17,13 @@ import difflib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.prompt import PromptSpec
 
-__all__ = ["MANIFEST", "RunManifest"]
+__all__ = ["MANIFEST", "RunManifest", "check_weights"]
 
 _T = TypeVar("_T")
 
@@ -36,6 +38,8 @@ class RunManifest:
     `base_model`: the name the recipe gave. `prompt`: what the run learned to answer; None where it learned several
     `tasks`, each with a prompt of its own. `template_hash`: SHA-256 of the chat template the run was trained with.
     `stop_ids`: token ids that end an answer. `max_tokens`: longest trained row, in tokens. `versions`: of the libraries.
+    `kind`: the folder holds an adapter for the base model, or a whole model. `tokens`: added to the tokenizer, which then
+    lies in the folder. `quantize`: how the base model's weights were held in training; None as they are.
     """
 
     base_model: str
@@ -44,7 +48,15 @@ class RunManifest:
     stop_ids: tuple[int, ...]
     max_tokens: int
     versions: dict[str, str] = field(default_factory=dict)
+    kind: Literal["adapter", "model"] = "adapter"
+    tokens: tuple[str, ...] = ()
+    quantize: str | None = None
     tasks: dict[str, PromptSpec] = field(default_factory=dict)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the run's own tokenizer is to be used instead of the base model's."""
+        return self.kind == "model" or bool(self.tokens)
 
     def prompt_of(self, task: str | None = None) -> PromptSpec:
         """The prompt of a task, or of the whole run; a run's only task need not be named. Raises InputError."""
@@ -76,6 +88,9 @@ class RunManifest:
             "stop_ids": self.stop_ids,
             "max_tokens": self.max_tokens,
             "versions": self.versions,
+            "kind": self.kind,
+            "tokens": self.tokens,
+            "quantize": self.quantize,
         }
         write_text(folder / MANIFEST, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
@@ -97,12 +112,41 @@ class RunManifest:
                 stop_ids=tuple(_typed(item, "stop_ids", int) for item in value["stop_ids"]),
                 max_tokens=_typed(value["max_tokens"], "max_tokens", int),
                 versions=_typed(value["versions"], "versions", dict),
+                kind=_one_of(value.get("kind"), "kind", ("adapter", "model")),
+                tokens=tuple(_typed(item, "tokens", str) for item in value.get("tokens", ())),
+                quantize=_one_of(value.get("quantize"), "quantize", (None, "4bit")),
                 tasks={str(name): PromptSpec.from_json(prompt) for name, prompt in tasks.items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); train again or restore it") from error
+
+
+def check_weights(folder: Path, kind: Literal["adapter", "model"] = "adapter") -> None:
+    """Weights come from safetensors alone: others are pickles, to which PEFT would fall back, and which can run code.
+
+    Raises RunError where a file is missing.
+    """
+    weights, pickle, config = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
+    if kind == "model":
+        weights, pickle, config = "model.safetensors", "pytorch_model.bin", "config.json"
+    shards = folder / "model.safetensors.index.json"
+    if not (folder / weights).is_file() and not (kind == "model" and shards.is_file()):
+        pickled = (folder / pickle).exists()
+        found = f"only {pickle}, which is not loaded because it can run code" if pickled else "no weights"
+        raise RunError(f"{folder}: needs {weights}, found {found}")
+    if not (folder / config).is_file():
+        raise RunError(f"{folder}: {config} is missing; restore it or train again")
+
+
+def _one_of(found: Any, key: str, known: tuple[str | None, ...]) -> Any:
+    """One of the known values; None, which older runs leave out, stands for the first."""
+    if found is None:
+        return known[0]
+    if found not in known:
+        raise TypeError(f"{key} is {found!r:.40}, not one of {', '.join(map(str, known))}")
+    return found
 
 
 def _typed(found: object, key: str, kind: type[_T]) -> _T:

@@ -79,7 +79,7 @@ def corpus(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def recipe_in(base, corpus) -> Callable[..., Recipe]:
-    """A function from the folder of runs, a run's name and changes to a recipe."""
+    """A function from the folder of runs, a run's name and changes (None leaves a key out) to a recipe."""
 
     def build(folder: Path, output: str = "run", **changes) -> Recipe:
         value = {
@@ -99,7 +99,7 @@ def recipe_in(base, corpus) -> Callable[..., Recipe]:
         }
         for key, change in changes.items():
             value[key] = {**value[key], **change} if isinstance(change, dict) and key in value else change
-        return Recipe.model_validate(value)
+        return Recipe.model_validate({key: part for key, part in value.items() if part is not None})
 
     return build
 

@@ -17,7 +17,7 @@ from nertune.run import RunManifest
 from nertune.train.fit import train
 from nertune.train.llamafactory import OpenedRecipe, open_recipe
 from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, SECRET, is_llamafactory
-from nertune.train.recipe import Recipe
+from nertune.train.recipe import LoraSection, Recipe
 from nertune.train.task import load_tasks
 
 TUTORIAL = Path(__file__).parents[2] / "recipes" / "cluener-llamafactory.yaml"
@@ -98,7 +98,8 @@ def test_the_tutorials_file_becomes_this_recipe(folder):
     }
     assert recipe.prompt.load() == PromptTemplate(PROMPT + "\n{text}", QWEN)
     assert recipe.answer_format().options() == {"label_key": "label", "text_key": "text", "distinct": True}
-    assert recipe.lora.model_dump() == {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": "all-linear"}
+    assert recipe.lora == PLAIN
+    assert (recipe.method, recipe.tokens, recipe.training.quantize) == ("lora", (), None)
     training = recipe.training
     assert (training.epochs, training.batch_size, training.accumulation, training.learning_rate) == (3, 4, 8, 1e-4)
     assert (training.scheduler, training.warmup, training.dtype) == ("cosine", 0.1, "bfloat16")
@@ -111,13 +112,15 @@ def test_the_tutorials_file_becomes_this_recipe(folder):
     assert "no code from a model's repository is ever run" in said
 
 
+PLAIN = LoraSection(rank=8, alpha=16, dropout=0.0)
 TUTORIAL_OUTPUT = "runs/cluener-llamafactory"
 QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
 
 def test_a_silent_file_takes_their_defaults(opened):
     recipe = opened().recipe
-    assert recipe.lora.model_dump() == {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": "all-linear"}
+    assert recipe.lora == PLAIN
+    assert (recipe.method, recipe.tokens, recipe.training.quantize) == ("lora", (), None)
     assert recipe.max_tokens == 2048
     assert recipe.data.validation == 0
     training = recipe.training
@@ -137,6 +140,18 @@ def test_a_silent_file_takes_their_defaults(opened):
         ({"lora_target": "q_proj, v_proj"}, "lora.targets", ("q_proj", "v_proj")),
         ({"lora_target": ["q_proj"]}, "lora.targets", ("q_proj",)),
         ({"lora_dropout": 0.05}, "lora.dropout", 0.05),
+        ({"use_rslora": True}, "lora.rslora", True),
+        ({"use_dora": True}, "lora.dora", True),
+        ({"loraplus_lr_ratio": 16}, "lora.plus_ratio", 16.0),
+        ({"finetuning_type": "full"}, "method", "full"),
+        ({"finetuning_type": "full", "lora_rank": 3}, "lora.rank", 64),
+        ({"quantization_bit": 4}, "training.quantize", "4bit"),
+        ({"quantization_bit": 4, "quantization_method": "bitsandbytes"}, "training.quantize", "4bit"),
+        ({"quantization_method": "gptq"}, "training.quantize", None),
+        ({"adapter_name_or_path": "runs/a"}, "lora.start", "runs/a"),
+        ({"add_tokens": "<a>,<b>"}, "tokens", ("<a>", "<b>")),
+        ({"add_tokens": ["<a>"], "add_special_tokens": ["<b>"], "resize_vocab": True}, "tokens", ("<a>", "<b>")),
+        ({"add_tokens": "<a>", "additional_target": "embed_tokens,lm_head"}, "tokens", ("<a>",)),
         ({"learning_rate": "1e-4"}, "training.learning_rate", 1e-4),
         ({"max_steps": 30}, "training.max_steps", 30),
         ({"max_steps": -1}, "training.max_steps", None),
@@ -173,6 +188,24 @@ def test_honoured_keys(opened, keys, ours, value):
         found = getattr(found, part)
     assert found == value
     assert type(found) is type(value)
+
+
+def test_an_adapter_to_go_on_from_decides_what_the_file_is_silent_about(opened):
+    silent = opened(adapter_name_or_path="runs/a").recipe.lora
+    assert silent.model_fields_set == {"start", "dropout", "plus_ratio"}
+    spoken = opened(adapter_name_or_path="runs/a", lora_rank=4, use_dora=True).recipe.lora
+    assert spoken.model_fields_set == {"start", "dropout", "plus_ratio", "rank", "dora"}
+    assert (spoken.rank, spoken.dora) == (4, True)
+
+
+def test_what_becomes_of_added_tokens_is_told(opened):
+    said = "\n".join(opened(add_special_tokens="<a>").notes)
+    assert "their own rows of the embeddings are trained" in said
+    assert "add_special_tokens: added as add_tokens does" in said
+    assert "their own rows" not in "\n".join(opened(add_tokens="<a>", finetuning_type="full").notes)
+    assert "pure_bf16: the weights are kept in float32" in "\n".join(
+        opened(pure_bf16=True, finetuning_type="full").notes
+    )
 
 
 def test_the_best_state_is_kept_where_it_is_saved(opened):
@@ -254,7 +287,19 @@ def test_fixed_keys_take_their_values_and_refuse_others_with_the_reason(opened, 
         ({"eval_dataset": "clue", "val_size": 0.1}, "val_size: eval_dataset is set too"),
         ({"eval_dataset": "nope"}, "eval_dataset: 'nope' is not in"),
         ({"stage": "dpo"}, "stage: 'dpo' is refused: nertune fine-tunes on annotated answers (sft) alone"),
-        ({"quantization_bit": 4}, "quantization_bit: 4 is refused"),
+        ({"quantization_bit": 8}, "quantization_bit: 8 is refused"),
+        ({"quantization_bit": 4, "quantization_type": "fp4"}, "quantization_type: 'fp4' is refused"),
+        ({"quantization_bit": 4, "quantization_method": "hqq"}, "quantization_method: 'hqq' is refused"),
+        ({"quantization_bit": 4, "double_quantization": False}, "double_quantization: False is refused"),
+        ({"quantization_bit": 4, "finetuning_type": "full"}, "quantization_bit: 4-bit weights cannot be trained"),
+        ({"finetuning_type": "freeze"}, "finetuning_type: input should be 'lora' or 'full', found 'freeze'"),
+        ({"finetuning_type": "full", "adapter_name_or_path": "a"}, "adapter_name_or_path: finetuning_type full"),
+        ({"loraplus_lr_ratio": 0.5}, "loraplus_lr_ratio: input should be greater than or equal to 1"),
+        ({"adapter_name_or_path": "a,b"}, "adapter_name_or_path: 2 adapters; training goes on with one"),
+        ({"adapter_name_or_path": "a", "create_new_adapter": True}, "create_new_adapter: True is refused"),
+        ({"additional_target": "embed_tokens"}, "additional_target: embed_tokens is refused"),
+        ({"add_tokens": "<a>", "additional_target": "norm"}, "additional_target: norm is refused"),
+        ({"add_tokens": "<a>,<a>"}, "add_tokens: each must be a text of its own"),
         ({"deepspeed": "ds_z3_config.json"}, "torchrun"),
     ],
 )

@@ -64,6 +64,17 @@ def test_files_that_hold_no_recipe(recipe, tmp_path):
         load_recipe(tmp_path / "none.yaml")
 
 
+def test_methods_are_read_and_written_out(recipe):
+    lora = "lora: {rslora: true, dora: true, plus_ratio: 16, from: runs/first}\n"
+    loaded = recipe(GOOD + lora + "tokens: [<ent>]\ntraining: {quantize: 4bit}\n")
+    assert (loaded.lora.rslora, loaded.lora.dora, loaded.lora.plus_ratio) == (True, True, 16)
+    assert (loaded.lora.start, loaded.tokens, loaded.training.quantize) == ("runs/first", ("<ent>",), "4bit")
+    assert "  from: runs/first\n" in loaded.to_yaml()
+    assert recipe(loaded.to_yaml()) == loaded
+    assert recipe(GOOD, "lora.from=runs/x").lora.start == "runs/x"
+    assert recipe(GOOD, "method=full").method == "full"
+
+
 Load = Callable[..., Recipe]
 
 
@@ -121,6 +132,18 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
         ("answer: {format: json, distinkt: 1}", "answer: answer format 'json' has no option 'distinkt'."),
         ("answer: {format: json, distinct: 1}", "answer: option 'distinct' of answer format 'json' must be a bool"),
         ("answer: {distinct: true}", "answer: a mapping under 'answer' needs 'format': one of inline, json, jsonl"),
+        ("lora: {frm: x}", "lora.frm: unknown key; did you mean 'from'?"),
+        ("lora: {plus_ratio: 0.5}", "lora.plus_ratio: input should be greater than or equal to 1, found 0.5"),
+        ("lora: {dora: 2}", "lora.dora: input should be a valid boolean"),
+        ("method: ful", "method: input should be 'lora' or 'full', found 'ful'"),
+        ("training: {quantize: 8bit}", "training.quantize: input should be '4bit', found '8bit'"),
+        ("method: full\nlora: {from: x}", "lora.from: method: full trains no adapter"),
+        ("method: full\ntraining: {quantize: 4bit}", "training.quantize: 4-bit weights cannot be trained"),
+        ("method: full\ntraining: {loss_vocabulary: sampled}", "training.loss_vocabulary: sampled needs a frozen"),
+        ("tokens: [a]\ntraining: {loss_vocabulary: sampled}", "training.loss_vocabulary: sampled needs a frozen"),
+        ("tokens: [a, a]", "tokens: each must be a text of its own, found ['a', 'a']"),
+        ("tokens: ['']", "tokens: each must be a text of its own, found ['']"),
+        ("tokens: a", "tokens: input should be a valid tuple, found 'a'"),
         ("1: x", "recipe: keys should be strings, found 1"),
     ],
 )

@@ -5,5 +5,16 @@ Training and generation both stand on it; it knows nothing of entities, prompts 
 
 from nertune.models.builtin import BUILTIN, cache_folder, ensure_builtin
 from nertune.models.loading import load_model, load_tokenizer, resolve_model
+from nertune.models.tokens import add_rows, add_tokens, make_room
 
-__all__ = ["BUILTIN", "cache_folder", "ensure_builtin", "load_model", "load_tokenizer", "resolve_model"]
+__all__ = [
+    "BUILTIN",
+    "add_rows",
+    "add_tokens",
+    "cache_folder",
+    "ensure_builtin",
+    "load_model",
+    "load_tokenizer",
+    "make_room",
+    "resolve_model",
+]

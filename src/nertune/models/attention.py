@@ -202,7 +202,7 @@ def can_share_prefix(model: Any) -> bool:
     if model.config._attn_implementation == ATTENTION:
         return True
     generator = torch.Generator().manual_seed(0)
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = model.get_input_embeddings().weight.shape[0]
     prefix, suffixes = 5, (3, 4)
     ids = torch.randint(vocabulary, (prefix + sum(suffixes),), generator=generator).to(model.device)
     was_training, own_attention = model.training, model.config._attn_implementation

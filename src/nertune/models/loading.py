@@ -6,6 +6,7 @@ Only safetensors are read and no code from a model repository is ever run.
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +46,32 @@ def resolve_model(name: str, *, report: Report | None = None) -> str:
 
 
 def load_tokenizer(name: str, *, report: Report | None = None) -> Any:
-    """The tokenizer of a base model (a transformers `PreTrainedTokenizerBase`)."""
+    """The tokenizer of a base model, or that in a run's folder (a transformers `PreTrainedTokenizerBase`)."""
     from transformers import AutoTokenizer
 
-    resolved = resolve_model(name, report=report)
+    alone = (Path(name) / "tokenizer_config.json").is_file()
+    resolved = name if alone else resolve_model(name, report=report)
     try:
         return AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
 
 
-def load_model(name: str, *, dtype: str = "auto", device: str | None = None, report: Report | None = None) -> Any:
+def load_model(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    quantize: str | None = None,
+    report: Report | None = None,
+) -> Any:
     """A causal language model with its weights, in evaluation mode.
 
     `dtype`: "float32", "bfloat16", "float16", or "auto" (float32 on a CPU, the checkpoint's own type on an accelerator).
     `device`: "cpu", "cuda", "cuda:1", …; None takes the first accelerator, or the CPU.
+    `quantize`: "4bit" holds the weights of all linear layers but the output layer in 4-bit NormalFloat, with the scales
+    quantized again (Dettmers et al. 2023, arXiv 2305.14314), and computes in `dtype`.
+    Raises UnknownModelError, or MissingExtraError where bitsandbytes is absent.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -69,15 +81,44 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None, rep
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
+    options: dict[str, Any] = {"dtype": dtype}
+    if quantize:
+        options = _four_bits(dtype) | {"device_map": {"": device}}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            resolved, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            resolved, use_safetensors=True, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
     if device == "cpu":
         quicken(model)
-    return model.to(device).eval()
+    if not quantize:
+        return model.to(device).eval()
+    for module in model.modules():
+        # On some processors bitsandbytes packs weights anew at the first evaluation and rounds their scales to bfloat16:
+        # the model that is evaluated would not be the one that is trained.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
+
+
+def _four_bits(dtype: str) -> dict[str, Any]:
+    """transformers' options for NF4 weights with double quantization, computed with in `dtype`."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtraError("a base model in 4 bits", extra="quantize")
+    if dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    computing = getattr(torch, dtype)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=computing,
+    )
+    return {"dtype": computing, "quantization_config": quantization}
 
 
 def _from_modelscope(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nertune.train.adapter import mixed_precision
 from nertune.train.recipe import Recipe
 
 __all__ = ["training_arguments"]
@@ -34,6 +35,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool, best_by
         max_grad_norm=settings.max_grad_norm,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
+        bf16=mixed_precision(recipe),
         logging_steps=settings.log_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,

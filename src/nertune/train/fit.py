@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nertune.atomic import write_text
-from nertune.models import load_model, load_tokenizer
+from nertune.models import add_rows, add_tokens, load_tokenizer
 from nertune.prompt import template_hash
 from nertune.run import RunManifest
 from nertune.train import ranks
-from nertune.train.adapter import prepare_model
+from nertune.train.adapter import inner_model, load_base, prepare_model, save_weights
 from nertune.train.arguments import training_arguments
 from nertune.train.batches import LeftOut, collate_packed, collate_padded, trained_tokens
 from nertune.train.checkpoints import starting_point
@@ -23,6 +23,7 @@ from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
 from nertune.train.sampler import TaskBatches
 from nertune.train.sharded import adapter_weights, check_engine, engine
+from nertune.train.start import fill_in
 from nertune.train.task import PreparedTask, load_tasks, prepare_task
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
@@ -69,6 +70,9 @@ def train(
     from nertune.train.heads import SAMPLED, loss_head
 
     say = note or (lambda line: None)
+    recipe = fill_in(recipe)
+    if recipe.method == "full" and "lora" in recipe.model_fields_set:
+        say("method: full trains every weight; the section lora is not used")
     folder = Path(recipe.output)
     check_engine(loss_vocabulary=recipe.training.loss_vocabulary)
     checkpoint = starting_point(folder, resume=resume or recipe.resume)
@@ -79,18 +83,19 @@ def train(
         say(line)
     settings = recipe.training
     tokenizer = load_tokenizer(recipe.model, report=model_report)
+    pieces = add_tokens(tokenizer, recipe.tokens)
     prepared = tuple(prepare_task(task, tokenizer, recipe, say=say) for task in tasks)
     rows = [row for task in prepared for row in task.rows]
     eval_rows = [row for task in prepared for row in task.validation_rows]
 
     set_seed(settings.seed)
-    model = load_model(recipe.model, **_placement(settings.dtype))
-    model, packed = prepare_model(model, recipe)
+    model = load_base(recipe)
+    model, packed = prepare_model(model, recipe, token_ids=add_rows(model, pieces))
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
         own_tokens = trained_tokens([*rows, *eval_rows])
         say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
-    head = loss_head(model.get_base_model(), sampled_beside=own_tokens)
+    head = loss_head(inner_model(model), sampled_beside=own_tokens)
     if packed and (differing := difference(model, rows, head=head, pad_id=_pad_id(tokenizer))):
         model.set_attn_implementation(model.nertune_plain_attention)
         packed = False
@@ -125,6 +130,7 @@ def train(
         callbacks=callbacks,
         packed=packed,
         head=head,
+        plus_ratio=recipe.lora.plus_ratio if recipe.method == "lora" else None,
         measure=measure,
         batches=_batches(prepared, recipe, processes=arguments.world_size),
         evaluated=_evaluated(prepared),
@@ -180,16 +186,6 @@ def _batches(tasks: Sequence[PreparedTask], recipe: Recipe, *, processes: int) -
     )
 
 
-def _placement(dtype: str) -> dict[str, Any]:
-    """Where the base model is built, and in which type: an engine takes it from the CPU, part by part."""
-    import torch
-
-    if engine() is None:
-        return {"device": ranks.device(), "dtype": dtype}
-    on_gpu = torch.cuda.is_available() and dtype == "auto"
-    return {"device": "cpu", "dtype": "bfloat16" if on_gpu else dtype}
-
-
 def _gpus() -> int:
     import torch
 
@@ -222,13 +218,13 @@ def _write_run(
     folder: Path,
     weights: dict[str, Any] | None = None,
 ) -> None:
-    """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
+    """Weights, manifest and curve; the manifest last, because its presence says that the run is whole."""
     from nertune.train.curve import draw_losses
 
-    trainer.model.save_pretrained(str(folder), safe_serialization=True, state_dict=weights)
+    save_weights(trainer.model, recipe, folder, weights)
     draw_losses(folder / "metrics.jsonl", folder / "loss.png")
     packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
-    RunManifest(
+    manifest = RunManifest(
         base_model=recipe.model,
         prompt=None if recipe.tasks else tasks[0].task.spec,
         template_hash=template_hash(tasks[0].renderer.tokenizer),
@@ -236,7 +232,14 @@ def _write_run(
         max_tokens=recipe.max_tokens,
         versions={name: importlib.metadata.version(name) for name in packages},
         tasks={task.name: task.task.spec for task in tasks} if recipe.tasks else {},
-    ).write(folder)
+        kind="model" if recipe.method == "full" else "adapter",
+        tokens=recipe.tokens,
+        quantize=recipe.training.quantize,
+    )
+    if manifest.has_tokenizer:
+        tokenizer: Any = tasks[0].renderer.tokenizer
+        tokenizer.save_pretrained(str(folder))
+    manifest.write(folder)
 
 
 def _sample(

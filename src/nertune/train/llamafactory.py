@@ -29,6 +29,7 @@ from nertune.train.llamafactory_keys import (
     TEMPLATES,
     is_llamafactory,
 )
+from nertune.train.llamafactory_method import method_keys, quantization
 from nertune.train.recipe import Recipe, explain, load_recipe, read_keys, unsaved_best
 
 __all__ = ["OpenedRecipe", "open_recipe"]
@@ -136,7 +137,7 @@ class _Mapping:
             "model": self.get("model_name_or_path") or "",
             "output": self.get("output_dir"),
             "max_tokens": self.get("cutoff_len"),
-            "lora": self._lora(),
+            **method_keys(self),
             "training": self._training(),
             "resume": self.get("resume_from_checkpoint"),
             **self._data(),
@@ -147,12 +148,6 @@ class _Mapping:
 
     def _blames(self, *keys: str) -> bool:
         return any(problem.startswith(f"{key}:") for problem in self.problems for key in keys)
-
-    def _lora(self) -> dict[str, Any]:
-        rank, targets = self.get("lora_rank"), self.get("lora_target")
-        targets = "all-linear" if targets in ("all", ["all"]) else targets
-        alpha = self.get("lora_alpha") or max(rank, 1) * 2
-        return {"rank": rank, "alpha": alpha, "dropout": self.get("lora_dropout"), "targets": targets}
 
     def _training(self) -> dict[str, Any]:
         plain: tuple[str, ...]
@@ -167,7 +162,10 @@ class _Mapping:
         mapped["max_steps"] = self.get("max_steps") if self.get("max_steps") > 0 else None
         mapped["gradient_checkpointing"] = not self.get("disable_gradient_checkpointing")
         mapped["dtype"] = "bfloat16" if self.get("bf16") or self.get("pure_bf16") else "auto"
-        if self.get("pure_bf16"):
+        mapped["quantize"] = quantization(self)
+        if self.get("pure_bf16") and self.get("finetuning_type") == "full":
+            self.notes.append("pure_bf16: the weights are kept in float32 and computed with in bfloat16")
+        elif self.get("pure_bf16"):
             self.notes.append("pure_bf16: the model is in bfloat16, the adapter in float32")
         mapped["eval_steps"] = self._rhythm("eval_strategy", self.get("eval_steps") or self.get("logging_steps"))
         mapped["save_steps"] = self._rhythm("save_strategy", self.get("save_steps"))

@@ -52,10 +52,22 @@ HONOURED: Mapping[str, Honoured] = {
     "template": Honoured("prompt.system", "text"),
     "default_system": Honoured("prompt.system", "text"),
     "cutoff_len": Honoured("max_tokens", "whole", 2048),
+    "finetuning_type": Honoured("method", "text", "lora"),
     "lora_rank": Honoured("lora.rank", "whole", 8),
     "lora_alpha": Honoured("lora.alpha", "whole"),
     "lora_dropout": Honoured("lora.dropout", "number", 0.0),
     "lora_target": Honoured("lora.targets", "names", "all"),
+    "use_rslora": Honoured("lora.rslora", "yes or no", False),
+    "use_dora": Honoured("lora.dora", "yes or no", False),
+    "loraplus_lr_ratio": Honoured("lora.plus_ratio", "number"),
+    "adapter_name_or_path": Honoured("lora.from", "names"),
+    "add_tokens": Honoured("tokens", "names"),
+    "add_special_tokens": Honoured("tokens", "names"),
+    "additional_target": Honoured("tokens", "names"),
+    "quantization_bit": Honoured("training.quantize", "whole"),
+    "quantization_method": Honoured("training.quantize", "text", "bnb"),
+    "quantization_type": Honoured("training.quantize", "text", "nf4"),
+    "double_quantization": Honoured("training.quantize", "yes or no", True),
     "num_train_epochs": Honoured("training.epochs", "number", 3.0),
     "max_steps": Honoured("training.max_steps", "whole", -1),
     "per_device_train_batch_size": Honoured("training.batch_size", "whole", 8),
@@ -152,10 +164,12 @@ _NOTED = {
         export_quantization_nsamples export_quantization_maxlen export_legacy_format export_hub_model_id vllm_maxlen
         vllm_gpu_util vllm_enforce_eager vllm_max_lora_rank vllm_config sglang_maxlen sglang_mem_fraction
         sglang_tp_size sglang_config sglang_lora_backend""",
+    "embeddings grow where tokens are added, and nowhere else": "resize_vocab",
+    "the row of an added token starts as the mean of the pieces that its text was before": "init_special_tokens",
+    "there is no rate of its own for LoRA layers on embeddings": "loraplus_lr_embedding",
     "it belongs to a method that is switched off": """
-        quantization_method quantization_type double_quantization quantization_device_map
-        init_special_tokens new_special_tokens_config freeze_trainable_layers freeze_trainable_modules
-        freeze_extra_modules loraplus_lr_embedding pissa_iter pissa_convert module_dropout oft_rank oft_block_size
+        quantization_device_map freeze_trainable_layers freeze_trainable_modules freeze_extra_modules
+        pissa_iter pissa_convert module_dropout oft_rank oft_block_size
         oft_target pref_beta pref_ftx pref_bco_weight pref_loss dpo_label_smoothing kto_chosen_weight
         kto_rejected_weight simpo_gamma ppo_buffer_size ppo_epochs ppo_score_norm ppo_target ppo_whiten_rewards
         ref_model ref_model_adapters ref_model_quantization_bit reward_model reward_model_adapters
@@ -175,11 +189,10 @@ NOTED: Mapping[str, str] = {key: why for why, keys in _NOTED.items() for key in 
 _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("stage", ("sft",), "nertune fine-tunes on annotated answers (sft) alone"),
     ("do_train", (True,), "this command trains; nertune evaluate measures"),
-    ("finetuning_type", ("lora",), "nertune trains LoRA adapters alone"),
     (
-        "quantization_bit use_kt use_mca use_hyper_parallel fp8 mixture_of_depths",
+        "use_kt use_mca use_hyper_parallel fp8 mixture_of_depths",
         (None, False),
-        "the base model is loaded as it is, in float32 or bfloat16",
+        "the base model is loaded as it is, in float32 or bfloat16, or in 4 bits",
     ),
     ("fp16 bf16_full_eval fp16_full_eval half_precision_backend", (None, False), "use bf16: true; float16 overflows"),
     (
@@ -188,15 +201,18 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
         "several devices train through torchrun or accelerate launch (DDP); remove the key",
     ),
     (
-        "use_rslora use_dora pissa_init loraplus_lr_ratio use_llama_pro additional_target",
+        "pissa_init use_llama_pro",
         (None, False),
-        "plain LoRA alone, which every server loads",
+        "LoRA, rsLoRA, DoRA and LoRA+ are what there is",
     ),
     (
-        "adapter_name_or_path adapter_folder create_new_adapter train_from_scratch",
+        "create_new_adapter",
         (None, False),
-        "training starts from the base model; merge the adapter first, or use resume_from_checkpoint",
+        "an adapter that is named is itself trained on; for a new one, merge it into its base model and name that",
     ),
+    ("adapter_folder", (None, False), "name the adapter's own folder by adapter_name_or_path"),
+    ("train_from_scratch", (None, False), "training starts from a model's weights"),
+    ("new_special_tokens_config", (None, False), "list its tokens under add_special_tokens"),
     (
         "use_galore use_apollo use_badam use_adam_mini use_muon optim_target_modules optim_args",
         (None, False, ""),
@@ -235,7 +251,7 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ),
     ("tokenized_path", (None,), "rows are made from the data each time; name the data by dataset"),
     (
-        "resize_vocab add_tokens add_special_tokens rope_scaling shift_attn upcast_layernorm upcast_lmhead_output",
+        "rope_scaling shift_attn upcast_layernorm upcast_lmhead_output",
         (None, False),
         "the base model is used as it is",
     ),

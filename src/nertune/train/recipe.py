@@ -38,7 +38,12 @@ Rhythm = Positive | Literal["epoch", "never"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True)
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The section's keys as a file writes them."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 class DataSection(_Section):
@@ -92,12 +97,22 @@ class TaskSection(_Section):
 
 
 class LoraSection(_Section):
-    """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) B A, with A (rank, in) and B (out, rank)."""
+    """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) B A, with A (rank, in) and B (out, rank).
+
+    `rslora`: alpha / sqrt(rank) instead (Kalajdzievski 2023, arXiv 2312.03732). `dora`: the sum is scaled to a trained
+    length by row (Liu et al. 2024, arXiv 2402.09353). `plus_ratio`: learning rate of B over that of A (LoRA+, Hayou et
+    al. 2024, arXiv 2402.12354). `from`: a run or PEFT adapter whose weights are the start; what is not said here about
+    the adapter (rank, alpha, targets, rslora, dora) is taken from it, and what is said must agree.
+    """
 
     rank: Positive = 64
     alpha: Positive = 16
     dropout: Share = 0.1
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    rslora: bool = False
+    dora: bool = False
+    plus_ratio: Annotated[float, Field(ge=1)] | None = None
+    start: str | None = Field(default=None, alias="from")
 
 
 class TrainingSection(_Section):
@@ -109,6 +124,8 @@ class TrainingSection(_Section):
     checkpoints must fall on evaluations. `patience`: evaluations without a better one after which training ends.
     `keep_checkpoints`: null keeps all.
     `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
+    `dtype`: what the frozen model is held in; a fully trained one is held in float32 and computed with in it.
+    `quantize`: "4bit" holds the frozen weights in 4-bit NormalFloat (QLoRA: Dettmers et al. 2023, arXiv 2305.14314).
     `bucket`: micro-batches of rows of like length, drawn from windows of the shuffled order.
     """
 
@@ -127,6 +144,7 @@ class TrainingSection(_Section):
     bucket: bool = False
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    quantize: Literal["4bit"] | None = None
     log_steps: Positive = 10
     eval_steps: Rhythm = 200
     save_steps: Rhythm | None = None
@@ -168,6 +186,9 @@ def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:
 class Recipe(_Section):
     """One training run, fully described. `resume`: go on from a checkpoint's folder, or (true) from the newest of `output`.
 
+    `method`: "lora" trains what the section `lora` says on the frozen model, "full" every weight of it. `tokens`: added to
+    the tokenizer, matched as a whole wherever they stand; their rows in the embeddings and the output layer are trained.
+
     A run learns from one data set (`data`, with `labels`) or from several (`tasks`), which take `prompt` and `answer` from
     here where they say nothing of their own.
     """
@@ -175,6 +196,8 @@ class Recipe(_Section):
     model: str
     data: DataSection | None = None
     output: str
+    method: Literal["lora", "full"] = "lora"
+    tokens: tuple[str, ...] = ()
     tasks: dict[str, TaskSection] | None = None
     labels: tuple[str, ...] | None = None
     prompt: PromptSection = PromptSection()
@@ -187,6 +210,12 @@ class Recipe(_Section):
     track: list[Any] = Field(default_factory=list)
 
     @model_validator(mode="after")
+    def _method_fits(self) -> Recipe:
+        if problem := _unfit(self):
+            raise PydanticCustomError("nertune", "{problem}", {"problem": problem})
+        return self
+
+    @model_validator(mode="after")
     def _data_or_tasks(self) -> Recipe:
         for problem in _data_problems({"data": self.data, "tasks": self.tasks, "labels": self.labels}):
             raise PydanticCustomError("nertune", "{problem}", {"problem": problem})
@@ -196,7 +225,7 @@ class Recipe(_Section):
     def _without_the_other(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         value: dict[str, Any] = handler(self)
         for key in ("tasks",) if self.data else ("data", "labels"):
-            del value[key]
+            value.pop(key, None)
         return value
 
     def by_task(self) -> dict[str, TaskSection]:
@@ -219,7 +248,23 @@ class Recipe(_Section):
 
     def to_yaml(self) -> str:
         """The recipe with every default written out; loading it gives an equal recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), allow_unicode=True, sort_keys=False)
+
+
+def _unfit(recipe: Recipe) -> str | None:
+    """Why the method cannot be had with the other settings, after the key to change; None where all fit."""
+    full = recipe.method == "full"
+    if full and recipe.lora.start is not None:
+        return (
+            "lora.from: method: full trains no adapter; name the run of a full training as model, or use method: lora"
+        )
+    if full and recipe.training.quantize:
+        return "training.quantize: 4-bit weights cannot be trained themselves; use method: lora, or remove the key"
+    if (full or recipe.tokens) and recipe.training.loss_vocabulary == "sampled":
+        return "training.loss_vocabulary: sampled needs a frozen output layer, and this trains it; use full"
+    if any(not token.strip() for token in recipe.tokens) or len(set(recipe.tokens)) < len(recipe.tokens):
+        return f"tokens: each must be a text of its own, found {list(recipe.tokens)}"
+    return None
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -341,8 +386,8 @@ def explain(found: Any) -> str:
         location = [str(part) for part in found["loc"]]
         key = ".".join(location)
         section = _section_at(location[:-1])
-        near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
+        near = difflib.get_close_matches(location[-1], section.keys(), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.keys())}"
         return f"{key}: unknown key; {hint}"
     if found["type"] == "nertune":
         return str(found["msg"])
@@ -359,13 +404,13 @@ def explain(found: Any) -> str:
     return f"{key}: {found['msg'][0].lower()}{found['msg'][1:]}, found {found['input']!r:.60}"
 
 
-def _section_at(location: list[str]) -> type[BaseModel]:
-    section: type[BaseModel] = Recipe
+def _section_at(location: list[str]) -> type[_Section]:
+    section: type[_Section] = Recipe
     if location[:1] == ["tasks"] and len(location) > 1:
         section, location = TaskSection, location[2:]
     for part in location:
         annotation = section.model_fields[part].annotation
         for choice in (annotation, *get_args(annotation)):
-            if isinstance(choice, type) and issubclass(choice, BaseModel):
+            if isinstance(choice, type) and issubclass(choice, _Section):
                 section = choice
     return section

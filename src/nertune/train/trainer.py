@@ -19,6 +19,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from nertune.errors import TrainingError
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.optimizer import raise_rate_of_b
 from nertune.train.sampler import TaskBatches, batches_in_order
 from nertune.train.sharded import engine
 from nertune.train.shares import even_loader, with_idle
@@ -66,6 +67,7 @@ class NerTrainer(Trainer):
         *args: Any,
         packed: bool,
         head: LossHead | None = None,
+        plus_ratio: float | None = None,
         measure: Callable[[Any], Mapping[str, float]] | None = None,
         batches: TaskBatches | None = None,
         evaluated: TaskRows | None = None,
@@ -73,6 +75,7 @@ class NerTrainer(Trainer):
     ) -> None:
         """`measure`: more figures about the model at every evaluation, logged with `eval_` before their names."""
         super().__init__(*args, **kwargs)
+        self._plus_ratio = plus_ratio
         self._measure = measure
         self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
         self._batches = batches
@@ -82,6 +85,14 @@ class NerTrainer(Trainer):
         self._evaluated_K2 = torch.zeros(tasks, 2, dtype=torch.float32, device=self.args.device)
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """transformers' AdamW, with LoRA+'s rates where the recipe asks for them."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self._plus_ratio is not None:
+            raise_rate_of_b(optimizer, self.model if model is None else model, self._plus_ratio)
+        return optimizer
 
     def compute_loss(
         self,

@@ -21,6 +21,8 @@ from nertune.train.objective import packed_loss_sum, padded_loss_sum
 __all__ = ["difference"]
 
 _ROWS = 4
+# Elements of the gradient that are compared, those of small parameters first: a whole model's would be as large as it is.
+_GRADIENT = 1 << 26
 # Relative differences of loss and gradient: what rounding makes of them, with room.
 _LIMITS = {torch.float32: (1e-4, 1e-2), torch.bfloat16: (2e-2, 0.3), torch.float16: (2e-2, 0.3)}
 
@@ -54,7 +56,13 @@ def difference(model: Any, rows: Sequence[Row], *, head: LossHead | None, pad_id
 
 
 def _loss_and_gradient(model: Any, loss: Tensor) -> tuple[float, Tensor]:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained: list[Tensor] = []
+    room = _GRADIENT
+    for parameter in sorted((p for p in model.parameters() if p.requires_grad), key=lambda p: p.numel()):
+        if trained and parameter.numel() > room:
+            break
+        trained.append(parameter)
+        room -= parameter.numel()
     gradients = torch.autograd.grad(loss, trained, allow_unused=True)
     flat = [gradient.flatten().float() for gradient in gradients if gradient is not None]
     return float(loss.detach()), torch.cat(flat)
