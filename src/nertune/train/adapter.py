@@ -75,7 +75,8 @@ def inner_model(model: Any) -> Any:
 def save_weights(model: Any, recipe: Recipe, folder: Path, weights: Mapping[str, Any] | None = None) -> None:
     """The adapter alone, added tokens' rows with it; or a whole model, where that was trained.
 
-    `weights`: the trained ones by name, where the model holds a part of them only. A model that was computed with in bfloat16 is saved in it.
+    `weights`: the trained ones by name, where the model holds a part of them only. A model that was computed with in
+    bfloat16 is saved in it.
     """
     import torch
 
