@@ -16,10 +16,20 @@ from nertune.run import RunManifest
 from nertune.schema import Document
 from nertune.train.adapter import prepare_model
 from nertune.train.arguments import training_arguments
-from nertune.train.batches import LeftOut, Prepared, collate_packed, collate_padded, prepare, trained_tokens
+from nertune.train.batches import (
+    LeftOut,
+    Prepared,
+    collate_numbered,
+    collate_packed,
+    collate_padded,
+    prepare,
+    trained_tokens,
+)
 from nertune.train.checkpoints import starting_point
+from nertune.train.failures import explained
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
+from nertune.train.stopping import StopSignals
 from nertune.train.task import load_task_data
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
@@ -61,7 +71,8 @@ def train(
     `report` hears of every step, `note` of decisions worth a line, `model_report` of the built-in model's conversion.
     `samples` predicts a few documents with the trained model, for the trackers and the report page. `trackers` hear of
     the training besides those that the recipe names.
-    Raises InputError before anything is written when recipe, data or output folder cannot be used.
+    Raises InputError before anything is written when recipe, data or output folder cannot be used, TrainingError where
+    going on would do harm or room is lacking, and TrainingInterrupted when SIGINT or SIGTERM came and a checkpoint is saved.
     """
     from transformers import set_seed
 
@@ -69,7 +80,7 @@ def train(
 
     say = note or (lambda line: None)
     folder = Path(recipe.output)
-    checkpoint = starting_point(folder, resume=resume or recipe.resume)
+    checkpoint = starting_point(folder, resume=resume or recipe.resume, note=say)
     for item in recipe.trackers():
         check_ready(item)
     task = load_task_data(recipe)
@@ -105,15 +116,20 @@ def train(
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
     if report:
         callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))
+    signals = StopSignals()
+    collate = collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer))
     trainer = NerTrainer(
         model=model,
         args=training_arguments(recipe, folder, evaluates=eval_rows is not None),
-        train_dataset=list(rows.rows),
-        eval_dataset=list(eval_rows.rows) if eval_rows else None,
-        data_collator=collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer)),
+        train_dataset=list(enumerate(rows.rows)),
+        eval_dataset=list(enumerate(eval_rows.rows)) if eval_rows else None,
+        data_collator=partial(collate_numbered, collate=collate),
         callbacks=callbacks,
         packed=packed,
         head=head,
+        names=rows.names,
+        signals=signals,
+        note=say,
     )
     trainer.remove_callback(_printer())
     first = trainer.is_world_process_zero()
@@ -125,7 +141,8 @@ def train(
         trackers=trackers if first else None,
     ) as tracking:
         trainer.add_callback(TrackingCallback(tracking))
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with signals, explained(recipe, folder / "checkpoints"):
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trained = _trained(trainer, result, folder, rows.left_out, shares_prefix=packed)
         if first:
             _write_run(trainer, recipe, renderer, folder)

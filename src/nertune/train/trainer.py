@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +18,20 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
+from nertune.atomic import write_text
 from nertune.errors import TrainingError
+from nertune.train.checkpoints import WRITING, checkpoint_size, damage, publish, rotate, seal
+from nertune.train.failures import how_to_go_on, unwritten
+from nertune.train.guard import LossGuard, MicroBatch, listed
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.stopping import StopCallback, StopSignals
 from nertune.train.track.tracking import is_f1
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
+
+
+_PENDING_LOSS = "pending_loss.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +50,33 @@ class NerTrainer(Trainer):
 
     The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
+
+    `names`: what to call each training sample where a step is refused. `signals`: ends the training when one came.
     """
 
-    def __init__(self, *args: Any, packed: bool, head: LossHead | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        packed: bool,
+        head: LossHead | None = None,
+        names: Sequence[str] = (),
+        signals: StopSignals | None = None,
+        note: Callable[[str], None] = lambda line: None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
         # Summed loss and number of tokens of the evaluation that is going on.
         self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
+        self._signals = signals or StopSignals()
+        self.add_callback(StopCallback(self._signals))
+        self._names = names
+        self._note = note
+        trained: Any = self.model
+        self._guard = LossGuard(trained.config.get_text_config().vocab_size)
+        # Loss and samples of every micro-batch of the step that is going on.
+        self._step: list[tuple[torch.Tensor, Sequence[int]]] = []
+        self._writing: Path | None = None
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
 
@@ -64,12 +95,120 @@ class NerTrainer(Trainer):
         else:
             # Gradients are averaged over processes; the count is the sum over them.
             loss = loss_sum / num_items_in_batch * self.accelerator.num_processes
-        if model.training and not bool(torch.isfinite(loss)):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}: stopped before the weights were "
-                "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
-            )
+        if model.training:
+            self._step.append((loss.detach(), inputs.get("samples", ())))
+            if self.accelerator.sync_gradients:
+                self._check_loss()
         return (loss, (loss.detach(),)) if return_outputs else loss
+
+    def _check_loss(self) -> None:
+        """In the last micro-batch of a step, before its backward pass: the loss of all processes, and their signals."""
+        signalled = torch.tensor(float(self._signals.received is not None), device=self.args.device)
+        losses = torch.stack([loss for loss, _ in self._step]).sum().float()
+        loss, stops = self.accelerator.reduce(torch.stack([losses, signalled])).tolist()
+        self._signals.agreed |= stops > 0
+        problem = self._guard.problem(loss / self.accelerator.num_processes)
+        if problem:
+            self._refuse_step(problem)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """As transformers', which lets the optimizer step whatever the norm. All processes have the same norm."""
+        norm: Any = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        # A loss scaler (fp16) meets norms that are not finite as a matter of course and leaves their steps out itself.
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        if norm is not None and not scaled and not math.isfinite(norm):
+            self._refuse_step(f"the gradient norm is {float(norm)}")
+        self._step.clear()
+        return norm
+
+    def _refuse_step(self, problem: str) -> None:
+        batches = [MicroBatch(float(loss), samples) for loss, samples in self._step]
+        if self.accelerator.num_processes > 1:
+            gathered: list[Any] = [None] * self.accelerator.num_processes
+            torch.distributed.all_gather_object(gathered, batches)
+            batches = [batch for part in gathered for batch in part]
+        raise TrainingError(
+            f"{problem} at step {self.state.global_step + 1}: stopped before the weights were touched. "
+            "Lower training.learning_rate, or look at these samples.\n"
+            f"{listed(batches, self._names)}\n{how_to_go_on(self._checkpoints)}"
+        )
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers', which does one step too many when it goes on from the last step in the middle of an epoch."""
+        if kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
+            self._restore_pending_loss(Path(kwargs["resume_from_checkpoint"]))
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', but the best checkpoint is found where the run was moved to, and forgotten when damaged."""
+        begun = super()._init_training_state(*args, **kwargs)
+        if self.state.best_global_step:
+            moved = self._checkpoints / f"checkpoint-{self.state.best_global_step}"
+            best = moved if moved.is_dir() else Path(self.state.best_model_checkpoint or moved)
+            problem = damage(best)
+            if problem:
+                self._note(f"{best}, the best so far, is damaged ({problem}) and out of the running")
+                self.state.best_global_step = self.state.best_metric = None
+            self.state.best_model_checkpoint = None if problem else str(best)
+        return begun
+
+    @property
+    def _checkpoints(self) -> Path:
+        return Path(self.args.output_dir or "")
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._writing or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers', but the checkpoint is written beside its place, sealed, and moved; then old ones are deleted.
+
+        All processes write their parts; the first one seals them, so all must see the same folder.
+        """
+        place = self._checkpoints / f"checkpoint-{self.state.global_step}"
+        self._writing = self._checkpoints / WRITING
+        written = self._writing / place.name
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(place)
+            pending = self.accelerator.gather(self._tr_loss.reshape(1)).tolist()
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                # Again, for it names the best checkpoint by its place.
+                self.state.save_to_json(str(written / "trainer_state.json"))
+                value = {"since_step": self._globalstep_last_logged, "by_process": pending}
+                (written / _PENDING_LOSS).write_text(json.dumps(value), encoding="utf-8")
+                seal(written)
+                publish(written, place)
+        except Exception as error:
+            size = checkpoint_size(written)
+            shutil.rmtree(self._writing, ignore_errors=True)
+            if failure := unwritten(error, place, size):
+                raise failure from error
+            raise
+        finally:
+            self._writing = None
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            keep = self.args.save_total_limit
+            rotate(self._checkpoints, written=place, best=Path(best) if best else None, keep=keep)
+        self.accelerator.wait_for_everyone()
+
+    def _restore_pending_loss(self, checkpoint: Path) -> None:
+        """The loss since the last log, which transformers forgets, so that the next log is the mean of all its steps."""
+        path = checkpoint / _PENDING_LOSS
+        if not path.is_file():
+            return
+        value = json.loads(path.read_text(encoding="utf-8"))
+        losses = value["by_process"]
+        mean = sum(losses) / len(losses)
+        alike = len(losses) == self.accelerator.num_processes
+        self._tr_loss += losses[self.accelerator.process_index] if alike else mean
+        self._globalstep_last_logged = value["since_step"]
+        self._total_loss_scalar -= mean  # of the steps of this process alone, as transformers reports it
 
     def evaluation_loop(
         self,
@@ -82,7 +221,9 @@ class NerTrainer(Trainer):
         """As transformers', which gives a short batch, or one of short answers, the weight of a full one."""
         self._evaluated_2.zero_()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        loss_sum, tokens = self.accelerator.reduce(self._evaluated_2).tolist()
+        signalled = self._evaluated_2.new_tensor([self._signals.received is not None])
+        loss_sum, tokens, stops = self.accelerator.reduce(torch.cat([self._evaluated_2, signalled])).tolist()
+        self._signals.agreed |= stops > 0
         return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens})
 
 
@@ -104,7 +245,7 @@ class MetricsFile(TrainerCallback):
         if state.global_step and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
-        self._path.write_text("".join(kept), encoding="utf-8")
+        write_text(self._path, "".join(kept))
 
     def on_log(
         self,
@@ -121,6 +262,8 @@ class MetricsFile(TrainerCallback):
             line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class ProgressCallback(TrainerCallback):
