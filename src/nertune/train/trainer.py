@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,23 +14,20 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from nertune.atomic import write_text
 from nertune.errors import TrainingError
-from nertune.train.checkpoints import WRITING, checkpoint_size, damage, publish, rotate, seal
-from nertune.train.failures import how_to_go_on, unwritten
+from nertune.train.failures import how_to_go_on
 from nertune.train.guard import LossGuard, MicroBatch, listed
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.saving import SealingTrainer
 from nertune.train.stopping import StopCallback, StopSignals
 from nertune.train.track.tracking import is_f1
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
-
-
-_PENDING_LOSS = "pending_loss.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ class Progress:
     samples_per_second: float
 
 
-class NerTrainer(Trainer):
+class NerTrainer(SealingTrainer):
     """Trains on packed batches, or on padded ones where the model cannot share a prefix.
 
     The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
@@ -61,7 +57,6 @@ class NerTrainer(Trainer):
         head: LossHead | None = None,
         names: Sequence[str] = (),
         signals: StopSignals | None = None,
-        note: Callable[[str], None] = lambda line: None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -71,12 +66,10 @@ class NerTrainer(Trainer):
         self._signals = signals or StopSignals()
         self.add_callback(StopCallback(self._signals))
         self._names = names
-        self._note = note
         trained: Any = self.model
         self._guard = LossGuard(trained.config.get_text_config().vocab_size)
         # Loss and samples of every micro-batch of the step that is going on.
         self._step: list[tuple[torch.Tensor, Sequence[int]]] = []
-        self._writing: Path | None = None
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
 
@@ -130,85 +123,8 @@ class NerTrainer(Trainer):
         raise TrainingError(
             f"{problem} at step {self.state.global_step + 1}: stopped before the weights were touched. "
             "Lower training.learning_rate, or look at these samples.\n"
-            f"{listed(batches, self._names)}\n{how_to_go_on(self._checkpoints)}"
+            f"{listed(batches, self._names)}\n{how_to_go_on(self.checkpoints)}"
         )
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """As transformers', which does one step too many when it goes on from the last step in the middle of an epoch."""
-        if kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
-            self._restore_pending_loss(Path(kwargs["resume_from_checkpoint"]))
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', but the best checkpoint is found where the run was moved to, and forgotten when damaged."""
-        begun = super()._init_training_state(*args, **kwargs)
-        if self.state.best_global_step:
-            moved = self._checkpoints / f"checkpoint-{self.state.best_global_step}"
-            best = moved if moved.is_dir() else Path(self.state.best_model_checkpoint or moved)
-            problem = damage(best)
-            if problem:
-                self._note(f"{best}, the best so far, is damaged ({problem}) and out of the running")
-                self.state.best_global_step = self.state.best_metric = None
-            self.state.best_model_checkpoint = None if problem else str(best)
-        return begun
-
-    @property
-    def _checkpoints(self) -> Path:
-        return Path(self.args.output_dir or "")
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._writing or super()._get_output_dir(trial))
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As transformers', but the checkpoint is written beside its place, sealed, and moved; then old ones are deleted.
-
-        All processes write their parts; the first one seals them, so all must see the same folder.
-        """
-        place = self._checkpoints / f"checkpoint-{self.state.global_step}"
-        self._writing = self._checkpoints / WRITING
-        written = self._writing / place.name
-        try:
-            super()._save_checkpoint(model, trial)
-            if self.state.best_global_step == self.state.global_step:
-                self.state.best_model_checkpoint = str(place)
-            pending = self.accelerator.gather(self._tr_loss.reshape(1)).tolist()
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                # Again, for it names the best checkpoint by its place.
-                self.state.save_to_json(str(written / "trainer_state.json"))
-                value = {"since_step": self._globalstep_last_logged, "by_process": pending}
-                (written / _PENDING_LOSS).write_text(json.dumps(value), encoding="utf-8")
-                seal(written)
-                publish(written, place)
-        except Exception as error:
-            size = checkpoint_size(written)
-            shutil.rmtree(self._writing, ignore_errors=True)
-            if failure := unwritten(error, place, size):
-                raise failure from error
-            raise
-        finally:
-            self._writing = None
-        if self.args.should_save:
-            best = self.state.best_model_checkpoint
-            keep = self.args.save_total_limit
-            rotate(self._checkpoints, written=place, best=Path(best) if best else None, keep=keep)
-        self.accelerator.wait_for_everyone()
-
-    def _restore_pending_loss(self, checkpoint: Path) -> None:
-        """The loss since the last log, which transformers forgets, so that the next log is the mean of all its steps."""
-        path = checkpoint / _PENDING_LOSS
-        if not path.is_file():
-            return
-        value = json.loads(path.read_text(encoding="utf-8"))
-        losses = value["by_process"]
-        mean = sum(losses) / len(losses)
-        alike = len(losses) == self.accelerator.num_processes
-        self._tr_loss += losses[self.accelerator.process_index] if alike else mean
-        self._globalstep_last_logged = value["since_step"]
-        self._total_loss_scalar -= mean  # of the steps of this process alone, as transformers reports it
 
     def evaluation_loop(
         self,
