@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nertune.train.checkpoints import damage
 from nertune.train.recipe import Recipe
 
 # Three steps an epoch, the last of half the size; a checkpoint and a log fall on different steps in the midst of epochs.
@@ -22,12 +24,12 @@ CHANGES = {
     "training": {"epochs": 5, "batch_size": 2, "accumulation": 2, "eval_steps": 4, "log_steps": 3},
 }
 STEPS = 15
-STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+STATES = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 @pytest.fixture(scope="module")
-def trained() -> Iterator[Callable[..., int]]:
-    """A function that trains a recipe in a process of its own, killed as asked, and gives its exit status."""
+def trained() -> Iterator[Callable[..., list[int]]]:
+    """A function that trains a recipe in processes of its own, killed as asked, and gives their exit statuses."""
     with subprocess.Popen(
         [sys.executable, Path(__file__).with_name("killed.py")],
         stdin=subprocess.PIPE,
@@ -35,12 +37,13 @@ def trained() -> Iterator[Callable[..., int]]:
         text=True,
     ) as server:
 
-        def run(recipe: Recipe, *, resume: bool = False, kill: dict | None = None) -> int:
+        def run(recipe: Recipe, *, resume: bool = False, kill: dict | None = None, processes: int = 1) -> list[int]:
             path = Path(recipe.output).with_suffix(".yaml")
             path.write_text(recipe.to_yaml(), encoding="utf-8")
-            server.stdin.write(json.dumps({"recipe": str(path), "resume": resume, "kill": kill}) + "\n")
+            order = {"recipe": str(path), "resume": resume, "kill": kill, "processes": processes}
+            server.stdin.write(json.dumps({**order, "log": str(path.with_suffix(".log"))}) + "\n")
             server.stdin.flush()
-            return int(server.stdout.readline())
+            return json.loads(server.stdout.readline())
 
         yield run
         server.stdin.close()
@@ -50,7 +53,7 @@ def trained() -> Iterator[Callable[..., int]]:
 def whole(recipe_in, tmp_path_factory, trained) -> Path:
     """A run that nothing interrupted."""
     recipe = recipe_in(tmp_path_factory.mktemp("whole"), **CHANGES)
-    assert trained(recipe) == 0
+    assert trained(recipe) == [0]
     return Path(recipe.output)
 
 
@@ -68,9 +71,11 @@ def _assert_same_bits(run: Path, whole: Path) -> None:
     """Adapter, optimizer, scheduler, random states, and every logged number."""
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert _equal(*(load_file(folder / "adapter_model.safetensors") for folder in (run, whole)))
-    for name in STATES:
-        paths = [folder / "checkpoints" / f"checkpoint-{STEPS}" / name for folder in (run, whole)]
-        assert _equal(*(torch.load(path, weights_only=False) for path in paths)), name
+    last = f"checkpoints/checkpoint-{STEPS}"
+    names = [path.name for pattern in STATES for path in (whole / last).glob(pattern)]
+    assert len(names) >= 3
+    for name in names:
+        assert _equal(*(torch.load(folder / last / name, weights_only=False) for folder in (run, whole))), name
     # A kill between the last checkpoint's move and the deletion of an old one leaves one more.
     kept, expected = ({path.name for path in (folder / "checkpoints").iterdir()} for folder in (run, whole))
     assert expected <= kept
@@ -83,9 +88,9 @@ def _go_on_until_done(trained, recipe: Recipe, kills: Iterator[dict | None]) -> 
     while True:
         kill = next(kills, None)
         status = trained(recipe, resume=any((Path(recipe.output) / "checkpoints").glob("checkpoint-*")), kill=kill)
-        if status == 0:
+        if status == [0]:
             return died
-        assert status == -signal.SIGKILL
+        assert status == [-signal.SIGKILL]
         died += 1
 
 
@@ -123,3 +128,48 @@ def test_fifty_random_kills_ten_of_them_inside_a_save(recipe, trained, whole):
         _assert_same_bits(Path(run.output), whole)
         runs += 1
     print(f"{died} kills, {inside} inside a save, {runs} runs")
+
+
+# Of 10 samples an epoch each of two processes gets 5: three micro-batches, two steps.
+TWO = {"lora": {"dropout": 0.1}, "training": {**CHANGES["training"], "epochs": 100, "max_steps": STEPS}}
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(recipe_in, tmp_path_factory, trained) -> Path:
+    """A run of two processes that nothing interrupted."""
+    recipe = recipe_in(tmp_path_factory.mktemp("two"), **TWO)
+    assert trained(recipe, processes=2) == [0, 0]
+    return Path(recipe.output)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_kills_in_the_same_bits(recipe, trained, whole_of_two):
+    """Killed in an epoch's midst and then in a save; the other process notices, or is killed too."""
+    run = recipe(**TWO)
+    assert trained(run, processes=2, kill={"step": 6})[0] == -signal.SIGKILL
+    assert trained(run, processes=2, resume=True, kill={"call": 5})[0] == -signal.SIGKILL
+    assert trained(run, processes=2, resume=True) == [0, 0]
+    _assert_same_bits(Path(run.output), whole_of_two)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both(recipe, trained, whole_of_two):
+    run = recipe(**TWO)
+    kill = {"batch": 4, "rank": 1, "signal": signal.SIGTERM}
+    assert trained(run, processes=2, kill=kill) == [143, 143]
+    (saved,) = (Path(run.output) / "checkpoints").iterdir()
+    assert {path.name for path in saved.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    assert damage(saved) is None
+    assert trained(run, processes=2, resume=True) == [0, 0]
+    _assert_same_bits(Path(run.output), whole_of_two)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_in_one_of_two_processes_is_named_in_both(recipe, trained):
+    run = recipe(**TWO)
+    assert trained(run, processes=2, kill={"batch": 4, "rank": 1}) == [1, 1]
+    said = Path(run.output).with_suffix(".log").read_text(encoding="utf-8")
+    messages = re.findall(r"TrainingError: (the loss is nan at step 3: .*?)\nThere is no checkpoint", said, re.DOTALL)
+    assert len(messages) == 2
+    assert messages[0] == messages[1]
+    assert len(re.findall(r"document \d+: '", messages[0])) == 2
