@@ -268,7 +268,7 @@ def test_every_recipe_loads(recipe):
 
     loaded = load_recipe(REPOSITORY / "recipes" / recipe)
     assert loaded.answer_format().name == (
-        "inline" if "gemma" in recipe else "json" if "cluener" in recipe else "jsonl"
+        "inline" if "gemma" in recipe or "multi" in recipe else "json" if "cluener" in recipe else "jsonl"
     )
     assert "{text}" in loaded.prompt.load().user
 

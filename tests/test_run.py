@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nertune.errors import MissingFileError, RunError
+from nertune.errors import InputError, MissingFileError, RunError
 from nertune.prompt import PromptSpec, PromptTemplate, answer_format
 from nertune.run import MANIFEST, RunManifest
 from nertune.schema import LabelSet
@@ -97,3 +98,43 @@ def test_answer_options_come_back(tmp_path: Path) -> None:
     manifest.write(tmp_path)
     assert RunManifest.read(tmp_path) == manifest
     assert "𠮷" in (tmp_path / MANIFEST).read_text(encoding="utf-8")
+
+
+def _several() -> RunManifest:
+    spec = _manifest("json").prompt
+    other = PromptSpec(PromptTemplate("找：{text}"), LabelSet(("病",)), answer_format("jsonl", {"nothing": "无"}))
+    return RunManifest("base", None, "ab" * 32, (1,), 77, {"torch": "2"}, tasks={"cluener": spec, "cmeee": other})
+
+
+def test_a_manifest_of_several_tasks_comes_back_equal(tmp_path: Path) -> None:
+    _several().write(tmp_path)
+    assert RunManifest.read(tmp_path) == _several()
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    assert list(value["tasks"]) == ["cluener", "cmeee"]
+    assert "prompt" not in value
+
+
+def test_a_prompt_is_asked_for_by_its_task() -> None:
+    several, alone = _several(), _manifest("json")
+    assert several.prompt_of("cmeee") is several.tasks["cmeee"]
+    assert alone.prompt_of() is alone.prompt
+    assert replace(several, tasks={"cmeee": several.tasks["cmeee"]}).prompt_of() is several.tasks["cmeee"]
+    with pytest.raises(
+        InputError, match=r"several tasks: cluener, cmeee. Name one: --task NAME, or load\(run, task=NAME"
+    ):
+        several.prompt_of()
+    with pytest.raises(InputError, match=r"no task 'cmee'; did you mean 'cmeee'\? It was trained on: cluener, cmeee"):
+        several.prompt_of("cmee")
+    with pytest.raises(InputError, match="no task 'x'; it was trained on: cluener, cmeee"):
+        several.prompt_of("x")
+    with pytest.raises(InputError, match="has one prompt and no tasks"):
+        alone.prompt_of("cmeee")
+
+
+@pytest.mark.parametrize("tasks", [{"a": {}}, {"a": None}, [], "x", {}])
+def test_tasks_that_are_damaged(tmp_path: Path, tasks: Any) -> None:
+    _several().write(tmp_path)
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    (tmp_path / MANIFEST).write_text(json.dumps({**value, "tasks": tasks}), encoding="utf-8")
+    with pytest.raises(RunError, match="damaged"):
+        RunManifest.read(tmp_path)

@@ -5,20 +5,21 @@ No room knows another's insides; this module, the command line and the quickstar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nertune.errors import MissingFileError, RunError
+from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
 from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest
-from nertune.schema import Document, Entity
+from nertune.schema import Document, Prediction
 
-__all__ = ["load", "sample_predictions", "untrained"]
+__all__ = ["f1_reader", "load", "untrained"]
 
 if TYPE_CHECKING:
-    from nertune.train.track import SampleRow
+    from nertune.train.measure import Reader
 
 Report = Callable[[str, int, int], None]
 
@@ -26,6 +27,7 @@ Report = Callable[[str, int, int], None]
 def load(
     run: str | Path,
     *,
+    task: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
     batch_size: int = 32,
@@ -34,14 +36,17 @@ def load(
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`.
 
-    `device`: "cpu", "cuda", …; None takes the first accelerator. `dtype`: "auto", "float32", "bfloat16".
-    `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in tokens; None fits it to the text.
-    Raises MissingFileError where there is no run, RunError where it cannot be used with its base model.
+    `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
+    `dtype`: "auto", "float32", "bfloat16". `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
+    tokens; None fits it to the text.
+    Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
+    task that the run does not know, or none where it has several.
     """
     folder = Path(run)
     if not folder.is_dir():
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
+    spec = manifest.prompt_of(task)
     _check_adapter(folder)
     from nertune.models import load_model, load_tokenizer
 
@@ -52,7 +57,7 @@ def load(
             "its prompts would differ from the trained ones. Use the model's files of that time, or train again"
         )
     model = _with_adapter(load_model(manifest.base_model, dtype=dtype, device=device), folder)
-    return _recognizer(model, Renderer(tokenizer, manifest.prompt), batch_size, max_new_tokens)
+    return _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
 
 
 def untrained(
@@ -70,20 +75,25 @@ def untrained(
     return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens)
 
 
-def sample_predictions(model: Any, renderer: Renderer, documents: Sequence[Document]) -> list[SampleRow]:
-    """The first 20 documents as a model that was just trained reads them; `train(..., samples=sample_predictions)`."""
-    from nertune.train.track import SampleRow
+def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None = None) -> Reader:
+    """What `nertune.train.fit.train` reads and scores validation documents with; the F1 is that of the `text` measure.
 
-    documents = documents[:20]
-    found = _recognizer(model, renderer, 32, None).extract_many([document.text for document in documents])
-    return [
-        SampleRow(document.text, _listed(document.entities), _listed(prediction.entities))
-        for document, prediction in zip(documents, found, strict=True)
-    ]
+    `done(ended, total)` is told how many answers have ended so far.
+    """
+    from nertune.train.measure import Reader
 
+    def predict(model: Any, renderer: Renderer, documents: Sequence[Document]) -> list[Prediction]:
+        recognizer = _recognizer(model, renderer, batch_size, None)
+        tell = (lambda ended: done(ended, len(documents))) if done else None
+        return recognizer.extract_many([document.text for document in documents], done=tell)
 
-def _listed(entities: Iterable[Entity]) -> str:
-    return "; ".join(f"{entity.label} {entity.text}" for entity in entities)
+    def score(documents: Sequence[Document], predictions: Sequence[Prediction]) -> dict[str, float]:
+        scores = evaluate(documents, predictions).metrics["text"]
+        micro = scores.micro
+        overall = {"f1": micro.f1, "precision": micro.precision, "recall": micro.recall}
+        return overall | {f"f1/{name}": label.f1 for name, label in scores.labels.items()}
+
+    return Reader(predict, score)
 
 
 def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:

@@ -150,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _generation_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", metavar="NAME", help="which, where the run was trained on several")
     parser.add_argument(
         "--batch-size", type=_positive, default=32, metavar="N", help="texts decoded together (default: 32)"
     )
@@ -199,76 +200,73 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _preview(options: argparse.Namespace) -> int:
     from nertune.models import load_tokenizer
-    from nertune.prompt import PromptSpec, Renderer
-    from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout, token_strip
-    from nertune.train.batches import shared_prefix_length
+    from nertune.prompt import Renderer
+    from nertune.terminal import Meter, conversion_meter, quiet_libraries, stdout
     from nertune.train.llamafactory import open_recipe
-    from nertune.train.task import load_task_data
+    from nertune.train.task import load_tasks
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
     for line in notes:
         _say(line)
-    task = load_task_data(recipe)
+    tasks = load_tasks(recipe)
     quiet_libraries()
     with Meter("loading the tokenizer") as meter:
         tokenizer = load_tokenizer(recipe.model, report=conversion_meter(meter))
-    renderer = Renderer(tokenizer, PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format()))
-    rows = [renderer.row(document) for document in task.train[: max(options.n, 2)]]
+    for task in tasks:
+        if task.name:
+            stdout.print(f"task {task.name}: {len(task.train)} documents, weight {task.weight:g}", style="bold")
+        _preview_rows(Renderer(tokenizer, task.spec), task.train[: max(options.n, 2)], options.n, recipe.max_tokens)
+    return 0
+
+
+def _preview_rows(renderer: Any, documents: Sequence[Any], shown: int, max_tokens: int) -> None:
+    from nertune.terminal import stdout, token_strip
+    from nertune.train.batches import shared_prefix_length
+
+    rows = [renderer.row(document) for document in documents]
     shared = shared_prefix_length(rows)
-    for number, row in enumerate(rows[: options.n], 1):
-        tokens = [str(tokenizer.decode([token])) for token in row.ids_T]
+    for number, row in enumerate(rows[:shown], 1):
+        tokens = [str(renderer.tokenizer.decode([token])) for token in row.ids_T]
         stdout.print(token_strip(tokens, row.loss_mask_T), soft_wrap=True)
-        cut = "" if len(row.ids_T) <= recipe.max_tokens else f" - longer than max_tokens={recipe.max_tokens}: left out"
+        cut = "" if len(row.ids_T) <= max_tokens else f" - longer than max_tokens={max_tokens}: left out"
         stdout.print(
             f"sample {number}: {len(row.ids_T)} tokens, {sum(row.loss_mask_T)} trained (green), the first {shared} "
             f"shared by all prompts{cut}",
             style="bold",
         )
         stdout.print(f"ids: {row.ids_T}", style="bright_black", soft_wrap=True)
-    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
-    from nertune.terminal import Meter, conversion_meter, quiet_libraries, stderr, stdout
+    from nertune.terminal import line, quiet_libraries, stderr, stdout
     from nertune.train.llamafactory import open_recipe
 
     recipe, notes = open_recipe(options.recipe, options.overrides)
-    for line in notes:
-        _say(line)
+    for said in notes:
+        _say(said)
     quiet_libraries()
-    from nertune.assemble import sample_predictions
+    from nertune.assemble import f1_reader
     from nertune.train.fit import train
+    from nertune.watch import TrainingView
 
-    with Meter("training") as meter:
-
-        def report(p: Any) -> None:
-            losses = [
-                f"{name} {value:.4f}" for name, value in (("loss", p.loss), ("eval", p.eval_loss)) if value is not None
-            ]
-            meter.update(
-                p.step,
-                total=p.steps,
-                what="training",
-                extra="  ".join([*losses, f"{p.samples_per_second:.2f} samples/s"]),
-            )
-
+    with TrainingView() as view:
         trained = train(
             recipe,
             resume=options.resume,
-            report=report,
-            note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
-            model_report=conversion_meter(meter),
-            samples=sample_predictions if recipe.track else None,
+            report=view.update,
+            note=line,
+            model_report=view.preparing,
+            reader=f1_reader(done=view.reading),
         )
     best = "" if trained.best_eval_loss is None else f", best eval loss {trained.best_eval_loss:.4f}"
+    f1 = "" if trained.best_f1 is None else f", best F1 {trained.best_f1:.4f}"
     stderr.print(
         f"{trained.steps} steps in {trained.seconds / 60:.1f} min, {trained.samples_per_second:.2f} samples/s, "
-        f"train loss {trained.train_loss:.4f}{best}"
+        f"train loss {trained.train_loss:.4f}{best}{f1}"
     )
     stdout.print(str(trained.folder), soft_wrap=True)
-    stderr.print(
-        f"Next: nertune evaluate {trained.folder} --data FILE   or   nertune extract {trained.folder} --text '…'"
-    )
+    run = f"{trained.folder} --task NAME" if recipe.tasks and len(recipe.tasks) > 1 else str(trained.folder)
+    stderr.print(f"Next: nertune evaluate {run} --data FILE   or   nertune extract {run} --text '…'")
     return 0
 
 
@@ -297,7 +295,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from nertune.run import RunManifest
 
     manifest = RunManifest.read(Path(options.model)) if Path(options.model).is_dir() else None
-    labels = manifest.prompt.labels.names if manifest else None
+    labels = manifest.prompt_of(options.task).labels.names if manifest else None
     corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
     for line in corpus.notes:
         _say(f"{options.data}: {line}")
@@ -346,11 +344,12 @@ def _load(options: argparse.Namespace) -> Any:
     from nertune.terminal import Meter, conversion_meter, quiet_libraries
 
     if Path(options.model).is_dir():
-        RunManifest.read(Path(options.model))
+        RunManifest.read(Path(options.model)).prompt_of(options.task)
     quiet_libraries()
     with Meter("loading the model") as meter:
         return load(
             options.model,
+            task=options.task,
             device=options.device,
             batch_size=options.batch_size,
             max_new_tokens=options.max_new_tokens,

@@ -18,9 +18,10 @@ from nertune.extract import Recognizer
 from nertune.models import BUILTIN, ensure_builtin
 from nertune.prompt import PromptSpec
 from nertune.schema import Document, Prediction
-from nertune.terminal import Meter, conversion_meter, highlight, quiet_libraries, stderr, stdout
+from nertune.terminal import Meter, conversion_meter, highlight, line, quiet_libraries, stderr, stdout
 from nertune.train.fit import train
 from nertune.train.recipe import DataSection, LoraSection, Recipe, TrainingSection
+from nertune.watch import TrainingView
 
 __all__ = ["quickstart"]
 
@@ -60,16 +61,8 @@ def quickstart(*, output: str = "runs/quickstart", documents: int | None = None,
     )
 
     stderr.print(Rule("3  training: LoRA", align="left", style="dim"))
-    with Meter("training") as meter:
-        trained = train(
-            recipe,
-            report=lambda p: meter.update(
-                p.step,
-                total=p.steps,
-                extra=f"loss {p.loss:.3f}  {p.samples_per_second:.2f} samples/s" if p.loss else "",
-            ),
-            note=lambda line: stderr.print(line, markup=False, soft_wrap=True),
-        )
+    with TrainingView() as view:
+        trained = train(recipe, report=view.update, note=line)
 
     stderr.print(Rule("4  after", align="left", style="dim"))
     recognizer = load(trained.folder)

@@ -11,13 +11,14 @@ RUN/
 
 from __future__ import annotations
 
+import difflib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nertune.atomic import write_text
-from nertune.errors import MissingFileError, RunError
+from nertune.errors import InputError, MissingFileError, RunError
 from nertune.prompt import PromptSpec
 
 __all__ = ["MANIFEST", "RunManifest"]
@@ -32,20 +33,50 @@ _FORMAT = 1
 class RunManifest:
     """The contents of `nertune.json`.
 
-    `base_model`: the name the recipe gave. `template_hash`: SHA-256 of the chat template the run was trained with.
+    `base_model`: the name the recipe gave. `prompt`: what the run learned to answer; None where it learned several
+    `tasks`, each with a prompt of its own. `template_hash`: SHA-256 of the chat template the run was trained with.
     `stop_ids`: token ids that end an answer. `max_tokens`: longest trained row, in tokens. `versions`: of the libraries.
     """
 
     base_model: str
-    prompt: PromptSpec
+    prompt: PromptSpec | None
     template_hash: str
     stop_ids: tuple[int, ...]
     max_tokens: int
     versions: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, PromptSpec] = field(default_factory=dict)
+
+    def prompt_of(self, task: str | None = None) -> PromptSpec:
+        """The prompt of a task, or of the whole run; a run's only task need not be named. Raises InputError."""
+        if self.prompt is not None:
+            if task is not None:
+                raise InputError(f"the run has one prompt and no tasks, so no task {task!r}: leave the task out")
+            return self.prompt
+        known = ", ".join(self.tasks)
+        if task is None:
+            if len(self.tasks) > 1:
+                raise InputError(
+                    f"the run was trained on several tasks: {known}. Name one: --task NAME, or load(run, task=NAME)"
+                )
+            return next(iter(self.tasks.values()))
+        if task not in self.tasks:
+            near = difflib.get_close_matches(task, self.tasks, n=1)
+            hint = f"did you mean {near[0]!r}? It" if near else "it"
+            raise InputError(f"the run has no task {task!r}; {hint} was trained on: {known}")
+        return self.tasks[task]
 
     def write(self, folder: Path) -> None:
         """Write `nertune.json` into a run directory, whole or not at all."""
-        value = {"format": _FORMAT, **asdict(self), "prompt": self.prompt.to_json()}
+        several = {"tasks": {name: prompt.to_json() for name, prompt in self.tasks.items()}}
+        value = {
+            "format": _FORMAT,
+            "base_model": self.base_model,
+            **(several if self.prompt is None else {"prompt": self.prompt.to_json()}),
+            "template_hash": self.template_hash,
+            "stop_ids": self.stop_ids,
+            "max_tokens": self.max_tokens,
+            "versions": self.versions,
+        }
         write_text(folder / MANIFEST, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
     @classmethod
@@ -58,13 +89,15 @@ class RunManifest:
             value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if value["format"] != _FORMAT:
                 raise RunError(f"{path}: written in format {value['format']}, this version reads {_FORMAT}")
+            tasks = _typed(value["tasks"], "tasks", dict) if "tasks" in value else {}
             return cls(
                 base_model=_typed(value["base_model"], "base_model", str),
-                prompt=PromptSpec.from_json(value["prompt"]),
+                prompt=None if tasks else PromptSpec.from_json(value["prompt"]),
                 template_hash=_typed(value["template_hash"], "template_hash", str),
                 stop_ids=tuple(_typed(item, "stop_ids", int) for item in value["stop_ids"]),
                 max_tokens=_typed(value["max_tokens"], "max_tokens", int),
                 versions=_typed(value["versions"], "versions", dict),
+                tasks={str(name): PromptSpec.from_json(prompt) for name, prompt in tasks.items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, RunError):

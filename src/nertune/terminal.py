@@ -19,7 +19,17 @@ from rich.text import Text
 
 from nertune.schema import Entity
 
-__all__ = ["Meter", "highlight", "quiet_libraries", "stderr", "stdout", "token_strip"]
+__all__ = [
+    "Meter",
+    "conversion_meter",
+    "duration",
+    "highlight",
+    "line",
+    "quiet_libraries",
+    "stderr",
+    "stdout",
+    "token_strip",
+]
 
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -60,7 +70,7 @@ class Meter:
         if self._bar:
             self._bar.stop()
         elif error is None and time.monotonic() - self._started > 2:
-            _line(f"{self._what}: done in {_duration(time.monotonic() - self._started)}")
+            line(f"{self._what}: done in {duration(time.monotonic() - self._started)}")
 
     def update(self, done: int, *, total: int | None = None, extra: str = "", what: str | None = None) -> None:
         """Say that `done` of `total` units are through; `extra` is shown at the end of the line."""
@@ -75,8 +85,8 @@ class Meter:
         self._told = now
         left = ""
         if done and self._total:
-            left = f", about {_duration((now - self._started) / done * (self._total - done))} left"
-        _line(f"{what or self._what}: {done}/{self._total or '?'}{left}  {extra}".rstrip())
+            left = f", about {duration((now - self._started) / done * (self._total - done))} left"
+        line(f"{what or self._what}: {done}/{self._total or '?'}{left}  {extra}".rstrip())
 
 
 def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> Text:
@@ -133,9 +143,11 @@ def conversion_meter(meter: Meter) -> Any:
     return report
 
 
-def _line(text: str) -> None:
+def line(text: str) -> None:
+    """One line on stderr, as it is."""
     stderr.print(text, markup=False, soft_wrap=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`80 s`, `12 min`."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -108,3 +108,33 @@ def recipe_in(base, corpus) -> Callable[..., Recipe]:
 def recipe(recipe_in, tmp_path) -> Callable[..., Recipe]:
     """A function from a run's name and changes to a recipe that writes into the test's own folder."""
     return functools.partial(recipe_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def drugs(tmp_path_factory) -> Path:
+    """A second corpus, with other labels."""
+    path = tmp_path_factory.mktemp("drugs") / "drugs.jsonl"
+    documents = [
+        Document.of(f"{drug}可治{disease}", [("药", 0, len(drug)), ("病", len(drug) + 2, len(drug) + 2 + len(disease))])
+        for drug in ("阿司匹林", "青霉素", "黄连")
+        for disease in ("头痛", "肺炎", "感冒")
+    ]
+    data.write([*documents, Document("多喝水")], path, format="entities")
+    return path
+
+
+@pytest.fixture
+def two_tasks(recipe, corpus, drugs) -> Callable[..., Recipe]:
+    """A function from a run's name and changes to a recipe of two tasks: other labels, prompts and answer formats."""
+
+    def build(output: str = "run", drugs_task: dict | None = None, **changes) -> Recipe:
+        medical = {
+            "data": {"train": str(drugs), "validation": 3},
+            "labels": ["病", "药"],
+            "prompt": {"user": "医学文本：{text}\n找出{labels}。{answer_format}"},
+            "answer": {"format": "jsonl", "nothing": "无"},
+        }
+        tasks = {"people": {"data": {"train": str(corpus), "validation": 0.25}}, "drugs": medical | (drugs_task or {})}
+        return recipe(output, data=None, tasks=tasks, **changes)
+
+    return build

@@ -86,3 +86,42 @@ def test_two_processes_go_on_from_the_middle_of_an_epoch(recipe_of, tmp_path):
     cut = train(recipe_of("cut", 4)).folder
     _forget_the_last_step(cut)
     _assert_close(_train_on_two(recipe_of("cut", 2), tmp_path, "--resume"), whole)
+
+
+@pytest.fixture
+def tasks_of(two_tasks, drugs) -> Callable[[str, int], Recipe]:
+    """A function from a run's name and an accumulation to a recipe of two tasks and two epochs of 5 steps.
+
+    There are 9 micro-batches and 3 of evaluation, so two processes must split one of each.
+    """
+    settings = {"epochs": 2, "eval_steps": 2, "learning_rate": 0.05, "batch_size": 2}
+    held_out = {"data": {"train": str(drugs), "validation": 2, "limit": 9}}
+    return lambda name, accumulation: two_tasks(
+        name, drugs_task=held_out, lora={"dropout": 0.0}, training={**settings, "accumulation": accumulation}
+    )
+
+
+def _assert_close_logs(found: Path, expected: Path) -> None:
+    for got, wanted in zip(_metrics(found), _metrics(expected), strict=True):
+        # Where an epoch has an odd number of batches, its share that is done is told otherwise.
+        assert {**got, "epoch": 0} == pytest.approx({**wanted, "epoch": 0}, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_micro_batches_of_several_tasks(tasks_of, tmp_path):
+    alone = train(tasks_of("alone", 2)).folder
+    two = _train_on_two(tasks_of("two", 1), tmp_path)
+    assert [line["step"] for line in _metrics(two) if "eval_loss/drugs" in line] == [2, 4, 6, 8, 10]
+    _assert_close_logs(two, alone)
+    _assert_close(two, alone)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_the_middle_of_a_later_epoch_of_several_tasks(tasks_of, tmp_path):
+    whole = train(tasks_of("whole", 2)).folder
+    cut = train(tasks_of("cut", 2)).folder
+    for name in ("nertune.json", "adapter_model.safetensors", "checkpoints/checkpoint-10/trainer_state.json"):
+        (cut / name).unlink()
+    resumed = _train_on_two(tasks_of("cut", 1), tmp_path, "--resume")
+    _assert_close_logs(resumed, whole)
+    _assert_close(resumed, whole)

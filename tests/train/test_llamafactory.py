@@ -18,7 +18,7 @@ from nertune.train.fit import train
 from nertune.train.llamafactory import OpenedRecipe, open_recipe
 from nertune.train.llamafactory_keys import FIXED, HONOURED, KNOWN, NOTED, SECRET, is_llamafactory
 from nertune.train.recipe import Recipe
-from nertune.train.task import load_task_data
+from nertune.train.task import load_tasks
 
 TUTORIAL = Path(__file__).parents[2] / "recipes" / "cluener-llamafactory.yaml"
 NAMES, PLACES = ["方鹏", "林屿", "许若彤", "邱岳"], ["杭州", "青川", "漠北"]
@@ -124,7 +124,7 @@ def test_a_silent_file_takes_their_defaults(opened):
     assert (training.scheduler, training.warmup, training.weight_decay) == ("linear", 0, 0)
     assert (training.log_steps, training.eval_steps, training.save_steps) == (500, "never", 500)
     assert (training.gradient_checkpointing, training.dtype, training.seed) == (True, "auto", 42)
-    assert recipe.prompt.system is None
+    assert recipe.prompt.load().system is None
     assert Recipe.model_validate(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
@@ -159,7 +159,7 @@ def test_a_silent_file_takes_their_defaults(opened):
         ({"seed": 7, "data_seed": 7}, "data.seed", 7),
         ({"default_system": "专家", "template": "qwen"}, "prompt.system", "专家"),
         ({"template": "qwen"}, "prompt.system", QWEN),
-        ({"template": "llama3"}, "prompt.system", None),
+        ({"template": "llama3"}, "prompt.system", False),
         ({"resume_from_checkpoint": None}, "resume", False),
         ({"resume_from_checkpoint": True}, "resume", True),
         ({"resume_from_checkpoint": "out/checkpoints/checkpoint-3"}, "resume", "out/checkpoints/checkpoint-3"),
@@ -240,7 +240,12 @@ def test_fixed_keys_take_their_values_and_refuse_others_with_the_reason(opened, 
         ({"model_name_or_path": None}, "model_name_or_path: required key is missing"),
         ({"model_name_or_path": 3}, "model_name_or_path: expected text, found 3"),
         ({"dataset": None}, "dataset: required key is missing"),
-        ({"dataset": "clue,other"}, "dataset: 2 data sets; a run has one"),
+        ({"dataset": "clue,other"}, "dataset: 'other' is not in data/dataset_info.json"),
+        ({"dataset": "clue,clue"}, "dataset: named twice: clue"),
+        (
+            {"mix_strategy": "interleave_under"},
+            "mix_strategy: 'interleave_under' is refused: all rows of all data sets",
+        ),
         ({"dataset": "cleu"}, "dataset: 'cleu' is not in data/dataset_info.json; did you mean 'clue'?"),
         ({"dataset": "人民日报"}, "it knows 'clue'"),
         ({"dataset_dir": "nowhere"}, "dataset: nowhere/dataset_info.json: no such file"),
@@ -356,8 +361,8 @@ def test_columns_and_systems_of_the_entry_are_honoured(folder, opened):
     put(folder, other=({"file_name": "other.json", "columns": columns}, rows))
     recipe = opened(dataset="other", template="qwen", val_size=0.25).recipe
     assert recipe.prompt.load() == PromptTemplate(PROMPT + "\n{text}", "专家")
-    assert load_task_data(recipe).labels.names == ("人名", "地点")
-    assert {document.text for document in load_task_data(recipe).train} <= {str(row["input"]) for row in alpaca()}
+    assert load_tasks(recipe)[0].labels.names == ("人名", "地点")
+    assert {document.text for document in load_tasks(recipe)[0].train} <= {str(row["input"]) for row in alpaca()}
     rows[3]["前"] = [["你好", "好"]]
     put(folder, other=({"file_name": "other.json", "columns": columns}, rows))
     assert "holds earlier turns" in problems(opened, dataset="other")
@@ -374,6 +379,30 @@ def test_rows_that_ask_differently_are_refused(folder, opened):
     assert "bad.json:1: 'output' is not JSON" in problems(opened, dataset="bad")
 
 
+def test_several_data_sets_become_tasks(folder, opened):
+    other = alpaca(prompt="列出地名：", system="专家")
+    put(folder, **{"other.zh": ({"file_name": "other.json", "columns": SYSTEM}, other)})
+    recipe, notes = opened(dataset="clue, other.zh", template="qwen", max_samples=10, val_size=0.2)
+    assert recipe.data is None
+    clue, second = load_tasks(recipe)
+    assert (clue.name, second.name) == ("clue", "other_zh")
+    assert clue.spec.template == PromptTemplate(PROMPT + "\n{text}", QWEN)
+    assert second.spec.template == PromptTemplate("列出地名：\n{text}", "专家")
+    assert [(len(task.train), len(task.validation)) for task in (clue, second)] == [(8, 2), (8, 2)]
+    assert any("name one when you use the run" in note for note in notes)
+    put(folder, dev=({"file_name": "dev.json"}, alpaca()[:3]), dev2=({"file_name": "dev2.json"}, alpaca()[:2]))
+    several = {"dataset": "clue,other.zh", "eval_dataset": "dev,dev2"}
+    assert "eval_dataset: its rows ask otherwise" in problems(opened, **several)
+    assert "eval_dataset: 1 data sets for 2 of dataset" in problems(opened, **{**several, "eval_dataset": "dev"})
+    assert "val_size: 3 rows of 2 data sets; give a share" in problems(opened, dataset="clue,other.zh", val_size=3)
+    assert "max_samples: input should be greater than 0" in problems(opened, dataset="clue,other.zh", max_samples=0)
+    put(folder, dev2=({"file_name": "dev2.json", "columns": SYSTEM}, other[:2]))
+    assert [len(task.validation) for task in load_tasks(opened(**several).recipe)] == [3, 2]
+
+
+SYSTEM = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+
+
 def test_the_whole_prompt_in_instruction_and_other_answers(folder, opened):
     rows = [
         {
@@ -388,7 +417,7 @@ def test_the_whole_prompt_in_instruction_and_other_answers(folder, opened):
     put(folder, lines=({"file_name": "lines.json"}, rows))
     recipe, notes = opened(dataset="lines")
     assert recipe.prompt.user == PROMPT + "\n{text}"
-    assert recipe.answer_format().write(load_task_data(recipe).train[0]) == rows[0]["output"]
+    assert recipe.answer_format().write(load_tasks(recipe)[0].train[0]) == rows[0]["output"]
     assert not any("another wording" in note for note in notes)
     rows[0]["output"] = str(rows[0]["output"]).replace(": ", ":")
     put(folder, lines=({"file_name": "lines.json"}, rows))

@@ -27,7 +27,7 @@ from nertune.models.builtin import cache_folder
 from nertune.prompt import PromptSpec, Renderer
 from nertune.train.llamafactory import open_recipe
 from nertune.train.llamafactory_keys import KNOWN
-from nertune.train.task import load_task_data
+from nertune.train.task import load_tasks
 
 HERE = Path(__file__).resolve()
 TUTORIAL = HERE.parents[2] / "recipes" / "cluener-llamafactory.yaml"
@@ -127,7 +127,7 @@ def test_the_same_token_ids_and_loss_masks(working):
     (working / "ours.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
     (working / "theirs.yaml").write_text(yaml.safe_dump({**given, "use_cpu": True}), encoding="utf-8")
     recipe = open_recipe("ours.yaml").recipe
-    task = load_task_data(recipe)
+    task = load_tasks(recipe)[0]
     renderer = Renderer(
         load_tokenizer(recipe.model), PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
     )

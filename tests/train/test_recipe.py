@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from nertune.errors import MissingFileError, RecipeError
 from nertune.prompt import PromptTemplate, answer_format, load_template
@@ -88,6 +89,8 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
     loaded = recipe(GOOD + "prompt: {template: cluener, user: '句：{text}'}\n")
     assert loaded.prompt.load() == PromptTemplate("句：{text}", load_template("cluener").system)
     assert recipe(GOOD, "prompt.system=短").prompt.load().system == "短"
+    assert load_template("ner").system is not None
+    assert recipe(GOOD, "prompt.system=false").prompt.load() == PromptTemplate(load_template("ner").user)
 
 
 @pytest.mark.parametrize(
@@ -186,3 +189,70 @@ def test_a_template_folder_in_another_encoding_is_a_problem_too(recipe: Load, tm
     (problem,) = problems_of(recipe, f"{GOOD}prompt: {{template: {tmp_path}}}\n")
     assert problem.startswith("prompt: ")
     assert "not UTF-8" in problem
+
+
+TASKS = """
+model: m
+output: out
+prompt: {template: cluener}
+answer: json
+tasks:
+  news: {data: {train: news.jsonl}, labels: [name]}
+  医学-2: {data: {train: med.json}, prompt: {user: '句：{text}'}, answer: inline, weight: 0.5}
+"""
+
+
+def test_tasks_take_prompt_and_answer_from_the_recipe(recipe: Load) -> None:
+    loaded = recipe(TASKS, "tasks.news.data.limit=100", "tasks.医学-2.weight=2")
+    news, medical = loaded.by_task().values()
+    assert (news.data.limit, news.weight, medical.weight) == (100, 1, 2)
+    assert (news.prompt, news.answer, news.labels) == (loaded.prompt, "json", ("name",))
+    assert (medical.prompt.load(), medical.answer) == (
+        PromptTemplate("句：{text}", load_template("ner").system),
+        "inline",
+    )
+    assert recipe(loaded.to_yaml()) == loaded
+    assert "\ndata:" not in loaded.to_yaml()
+    plain = recipe(GOOD)
+    assert list(plain.by_task()) == [""]
+    assert "tasks" not in plain.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("data.train=x", "tasks: data is set too; "),
+        ("labels=[a]", "labels: every data set has its own"),
+        ("tasks={}", "tasks: empty; name at least one"),
+        ("tasks=null", "data: required key is missing (or tasks, for several data sets)"),
+        ("tasks=3", "tasks: input should be a valid dictionary"),
+        ("tasks.news=3", "tasks.news: input should be a valid dictionary"),
+        ("tasks={a b: {data: {train: x}}}", "tasks: the name 'a b' must be letters, digits, - and _"),
+        ("tasks={a.b: {data: {train: x}}}", "tasks: the name 'a.b' must be"),
+        ("tasks.news.data.limti=3", "tasks.news.data.limti: unknown key; did you mean 'limit'?"),
+        ("tasks.news.lables=[a]", "tasks.news.lables: unknown key; did you mean 'labels'?"),
+        ("tasks.医学-2.wieght=2", "tasks.医学-2.wieght: unknown key; did you mean 'weight'?"),
+        ("tasks.医学-2.data=null", "tasks.医学-2.data: input should be a valid dictionary"),
+        ("tasks.other.labels=[a]", "tasks.other.data: required key is missing"),
+        ("tasks.news.weight=0", "tasks.news.weight: input should be greater than 0"),
+        ("tasks.news.answer=jsno", "tasks.news.answer: unknown answer format 'jsno'"),
+        ("tasks.news.labels=[a, a]", "tasks.news.labels: labels named twice: a"),
+        ("tasks.news.prompt.template=nope", "tasks.news.prompt: prompt template 'nope' is neither built in"),
+        ("answer=jsno", "answer: unknown answer format 'jsno'"),
+    ],
+)
+def test_every_problem_of_tasks_names_its_key(recipe: Load, override: str, problem: str) -> None:
+    (found,) = problems_of(recipe, TASKS, override)
+    assert found.startswith(problem)
+
+
+def test_problems_of_tasks_are_listed_with_all_others(recipe: Load) -> None:
+    content = TASKS + "labels: [a]\nlora: {rank: 0}\n"
+    problems = problems_of(recipe, content, "tasks.news.data.limti=1", "tasks.news.answer=x", "data.train=y")
+    keys = [problem.split(":")[0] for problem in problems]
+    assert keys == ["tasks.news.data.limti", "lora.rank", "tasks", "labels", "tasks.news.answer"]
+
+
+def test_a_recipe_made_in_python_is_checked_alike() -> None:
+    with pytest.raises(ValidationError, match="data: required key is missing"):
+        Recipe(model="m", output="o")

@@ -19,7 +19,7 @@ from nertune.errors import InputError, MissingFileError, TrainingError
 from nertune.schema import Document
 from nertune.train.fit import train
 from nertune.train.recipe import load_recipe
-from nertune.train.task import load_task_data
+from nertune.train.task import load_tasks
 
 SHORT = {"max_steps": 2, "eval_steps": 2}
 
@@ -236,7 +236,7 @@ def test_overlong_documents_are_named(recipe, corpus):
 
 def test_both_parts_of_a_split_are_numbered_as_in_the_file(recipe, corpus):
     documents = data.read(corpus).documents
-    task = load_task_data(recipe(data={"validation": 0.3}))
+    task = load_tasks(recipe(data={"validation": 0.3}))[0]
     for part, numbers in ((task.train, task.train_numbers), (task.validation, task.validation_numbers)):
         assert [documents[number - 1].text for number in numbers] == [document.text for document in part]
     assert sorted(task.train_numbers + task.validation_numbers) == list(range(1, len(documents) + 1))
@@ -247,13 +247,13 @@ def test_a_file_or_a_share_or_nothing_is_held_out(recipe, corpus, tmp_path):
     path = tmp_path / "held-out.jsonl"
     held_out = [Document.of("邱岳到青川", [("人名", 0, 2), ("地点", 3, 5)]), Document("雨")]
     data.write(held_out, path, format="entities")
-    by_file = load_task_data(recipe(data={"validation": str(path)}))
+    by_file = load_tasks(recipe(data={"validation": str(path)}))[0]
     assert [document.text for document in by_file.validation] == ["邱岳到青川", "雨"]
     assert len(by_file.train) == 14
-    by_share = load_task_data(recipe())
+    by_share = load_tasks(recipe())[0]
     assert (len(by_share.train), len(by_share.validation)) == (10, 4)
     assert not {d.text for d in by_share.train} & {d.text for d in by_share.validation}
-    assert load_task_data(recipe(data={"validation": 0})).validation == ()
+    assert load_tasks(recipe(data={"validation": 0}))[0].validation == ()
     evaluated = train(recipe(data={"validation": str(path)}, training=SHORT))
     assert evaluated.best_eval_loss == _metrics(evaluated.folder)[-1]["eval_loss"]
     plain = train(recipe("plain", data={"validation": 0}, training=SHORT))

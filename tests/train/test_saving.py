@@ -12,9 +12,23 @@ from safetensors.torch import load_file
 from nertune.errors import InputError, TrainingInterrupted
 from nertune.train.checkpoints import damage
 from nertune.train.fit import train
+from nertune.train.trainer import NerTrainer
 
-# The learning rate is so high that the best evaluation, at step 3, is soon behind.
-SETTINGS = {"learning_rate": 0.2, "eval_steps": 3}
+SETTINGS = {"eval_steps": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _first_is_best():
+    """Evaluations that become worse from step to step, so that the best checkpoint is the first."""
+    loop = NerTrainer.evaluation_loop
+
+    def worse(self, *args, **kwargs):
+        output = loop(self, *args, **kwargs)
+        return output._replace(metrics={**output.metrics, "eval_loss": float(self.state.global_step)})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NerTrainer, "evaluation_loop", worse)
+        yield
 
 
 def _interrupted(recipe, step: int) -> Path:
@@ -79,9 +93,21 @@ def test_a_damaged_best_checkpoint_is_out_of_the_running(recipe):
     said: list[str] = []
     train(recipe(training=SETTINGS), resume=True, note=said.append)
     assert any("checkpoint-3, the best so far, is damaged" in line for line in said)
-    evals = [line for line in _state(run, 15)["log_history"] if "eval_loss" in line and line["step"] > 9]
-    best = min(evals, key=lambda line: line["eval_loss"])["step"]
-    saved = load_file(run / f"checkpoints/checkpoint-{best}/adapter_model.safetensors")
+    assert _state(run, 15)["best_global_step"] == 12
+    saved = load_file(run / "checkpoints/checkpoint-12/adapter_model.safetensors")
     assert all(
         torch.equal(weight, saved[name]) for name, weight in load_file(run / "adapter_model.safetensors").items()
     )
+
+
+def test_patience_that_was_at_its_end_stays_so(recipe):
+    """A run that stopped early, and was killed before its weights were written, does not train on."""
+    settings = {**SETTINGS, "patience": 1, "log_steps": 1}
+    run = train(recipe(training=settings)).folder
+    logged = (run / "metrics.jsonl").read_bytes()
+    weights = (run / "adapter_model.safetensors").read_bytes()
+    for name in ("nertune.json", "adapter_model.safetensors"):
+        (run / name).unlink()
+    assert train(recipe(training=settings), resume=True).steps == 6
+    assert (run / "metrics.jsonl").read_bytes() == logged
+    assert (run / "adapter_model.safetensors").read_bytes() == weights

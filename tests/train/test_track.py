@@ -16,12 +16,14 @@ import yaml
 
 from nertune.errors import InputError, MissingExtraError, RecipeError
 from nertune.extract import Recognizer
+from nertune.schema import Prediction
+from nertune.train import fit
 from nertune.train.fit import train
+from nertune.train.measure import Reader
 from nertune.train.recipe import load_recipe
 from nertune.train.report import report_page
 from nertune.train.track import SampleRow, parse_track
 from nertune.train.track.tracking import named_values
-from nertune.train.trainer import NerTrainer
 
 SHORT = {"max_steps": 2, "eval_steps": 2}
 ROWS = (
@@ -31,22 +33,19 @@ ROWS = (
 NAMES = {"train/loss", "train/learning_rate", "train/grad_norm", "eval/loss", "eval/f1", "eval/f1/人名"}
 
 
-def _samples(model, renderer, documents):
+def _predict(model, renderer, documents):
     assert not model.training
     assert documents
-    return ROWS
+    return [Prediction(document.text, (), ()) for document in documents]
+
+
+READER = Reader(_predict, lambda documents, predictions: {"f1": 0.5, "f1/人名": 0.25})
 
 
 @pytest.fixture
-def f1_in_logs(monkeypatch):
-    """Entity F1 stands among the evaluation's values, as when it is measured by generation."""
-    evaluation_loop = NerTrainer.evaluation_loop
-
-    def loop(self, *args, **kwargs):
-        output = evaluation_loop(self, *args, **kwargs)
-        return output._replace(metrics={**output.metrics, "eval_f1": 0.5, "eval_f1/人名": 0.25})
-
-    monkeypatch.setattr(NerTrainer, "evaluation_loop", loop)
+def hostile_samples(monkeypatch):
+    """The sample predictions are ROWS, whatever the model says."""
+    monkeypatch.setattr(fit, "sample_rows", lambda *given: ROWS)
 
 
 def _environment() -> dict[str, str]:
@@ -95,12 +94,12 @@ def offline(monkeypatch, tmp_path):
 
 def _run(recipe, track, **arguments) -> Path:
     said: list[str] = []
-    folder = train(recipe(training=SHORT, track=track), note=said.append, samples=_samples, **arguments).folder
+    folder = train(recipe(training=SHORT, track=track), note=said.append, reader=READER, **arguments).folder
     assert not any("stops tracking" in line for line in said), said
     return folder
 
 
-@pytest.mark.usefixtures("f1_in_logs", "offline")
+@pytest.mark.usefixtures("hostile_samples", "offline")
 def test_tensorboard(recipe):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -120,7 +119,7 @@ def test_tensorboard(recipe):
     assert (folder / "report.html").read_bytes() == (run / "report.html").read_bytes()
 
 
-@pytest.mark.usefixtures("f1_in_logs", "offline")
+@pytest.mark.usefixtures("hostile_samples", "offline")
 def test_swanlab(recipe, capfd):
     pytest.importorskip("swanlab")
     run = _run(recipe, [{"swanlab": {"project": "ner", "name": "实验"}}])
@@ -138,7 +137,7 @@ def test_swanlab(recipe, capfd):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.usefixtures("f1_in_logs", "offline")
+@pytest.mark.usefixtures("hostile_samples", "offline")
 def test_wandb(recipe, capfd):
     pytest.importorskip("wandb")
     run = _run(recipe, ["wandb"])
@@ -154,14 +153,14 @@ def test_wandb(recipe, capfd):
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.usefixtures("f1_in_logs", "offline")
+@pytest.mark.usefixtures("hostile_samples", "offline")
 def test_trackio_twice_in_a_process(recipe, capfd):
     """The library reads its folder once; two runs must stand in two folders all the same."""
     pytest.importorskip("trackio")
     for name in ("first", "second"):
         said: list[str] = []
         settings = recipe(name, training=SHORT, track=["trackio"])
-        run = train(settings, note=said.append, samples=_samples).folder
+        run = train(settings, note=said.append, reader=READER).folder
         assert not any("stops tracking" in line for line in said), said
         with sqlite3.connect(run / "track" / "trackio" / "nertune.db") as database:
             lines = [json.loads(line) for (line,) in database.execute("select metrics from metrics order by id")]
@@ -209,7 +208,7 @@ class Recorder:
 def test_a_tracker_that_fails_is_dropped_and_the_training_goes_on(recipe, method):
     bad, good, said = Recorder(method), Recorder(), []
     trackers = {"bad": bad, "good": good}
-    trained = train(recipe(training=SHORT), note=said.append, samples=_samples, trackers=trackers)
+    trained = train(recipe(training=SHORT), note=said.append, reader=READER, trackers=trackers)
     assert trained.steps == 2
     assert (trained.folder / "nertune.json").is_file()
     lines = [line for line in said if "tracking" in line]
@@ -237,19 +236,19 @@ def test_trackers_hear_how_a_training_ended(recipe, error, outcome):
 @pytest.mark.parametrize("vocabulary", ["full", "sampled"])
 def test_sample_predictions_are_those_of_the_run(recipe, vocabulary, monkeypatch):
     """The model in memory, whatever stood in for its output layer, says what the saved run says."""
-    from nertune.assemble import load, sample_predictions
+    from nertune.assemble import f1_reader, load
 
     answers: list[tuple[int, ...]] = []
     read = Recognizer._read
     monkeypatch.setattr(Recognizer, "_read", lambda *given: (answers.append(given[2].ids), read(*given))[1])
     tracker, said = Recorder(), []
     settings = recipe(training={"loss_vocabulary": vocabulary})
-    run = train(settings, samples=sample_predictions, trackers={"mine": tracker}, note=said.append).folder
+    run = train(settings, reader=f1_reader(), trackers={"mine": tracker}, note=said.append).folder
     assert not any("sample predictions" in line for line in said), said
     (rows,) = (what[1] for name, *what in tracker.heard if name == "samples")
     assert len(rows) == 4
     load(run).extract_many([row.text for row in rows])
-    assert answers[:4] == answers[4:]
+    assert answers[-8:-4] == answers[-4:]
     assert all(answers)
     assert {row.gold.count("地点") for row in rows} <= {0, 1}
 
@@ -257,10 +256,11 @@ def test_sample_predictions_are_those_of_the_run(recipe, vocabulary, monkeypatch
 def test_sample_predictions_that_fail_cost_nothing_but_themselves(recipe):
     said: list[str] = []
 
-    def samples(model, renderer, documents):
+    def predict(model, renderer, documents):
         raise ValueError("no")
 
-    run = train(recipe(training=SHORT), note=said.append, samples=samples).folder
+    reader = Reader(predict, READER.score)
+    run = train(recipe(training={**SHORT, "f1_documents": 0}), note=said.append, reader=reader).folder
     assert "no sample predictions: ValueError: no" in said
     assert "Sample predictions" not in (run / "report.html").read_text(encoding="utf-8")
 
@@ -338,11 +338,11 @@ def test_names_of_values():
     assert named_values(logs) == {"train/loss": 1.0, "eval/f1": 0.5, "eval/f1/书": 0.1, "eval/f1/a/b": 0.2}
 
 
-@pytest.mark.usefixtures("f1_in_logs")
+@pytest.mark.usefixtures("hostile_samples")
 def test_the_report_needs_no_tracker(recipe):
     from matplotlib.image import imread
 
-    run = train(recipe(training=SHORT), samples=_samples).folder
+    run = train(recipe(training=SHORT), reader=READER).folder
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script" not in page

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nertune.models.ragged import RaggedLayout, ragged_attention
+
 __all__ = [
     "ATTENTION",
     "AttentionContext",
@@ -112,11 +114,15 @@ class PackedRow:
         self.position_ids_1S = torch.cat(
             [torch.arange(prefix_length), (prefix_length + offset_T).expand(self.count, -1)[real_NT]]
         )[None].to(device)
+        self._lengths = tuple(suffix_lengths)
+        self._layouts: dict[int | None, RaggedLayout] = {}
         self._masks: dict[tuple[int | None, int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def attend(
         self, query_1HSD: Tensor, key_1KSD: Tensor, value_1KSD: Tensor, *, layer: int, scale: float, window: int | None
     ) -> Tensor:
+        if query_1HSD.device.type == "cpu" and query_1HSD.dtype == torch.float32:
+            return ragged_attention(query_1HSD, key_1KSD, value_1KSD, self._ragged_layout(window), scale)
         P, N, T = self.prefix_length, self.count, self.longest
         heads, size = query_1HSD.shape[1], query_1HSD.shape[3]
         kv_heads = key_1KSD.shape[1]
@@ -138,6 +144,11 @@ class PackedRow:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_TL, scale=scale)
         out = out.view(N, heads, T, size).transpose(0, 1).reshape(heads, N * T, size).index_select(1, self._real_Q)
         return torch.cat([prefix_out, out], dim=1).transpose(0, 1)[None]
+
+    def _ragged_layout(self, window: int | None) -> RaggedLayout:
+        if window not in self._layouts:
+            self._layouts[window] = RaggedLayout(self.prefix_length, self._lengths, window)
+        return self._layouts[window]
 
     def _additive_masks(self, window: int | None, group: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of (1, 1, G·P, P) and (1, 1, G·T, P + T): 0 where a query may look, -inf elsewhere."""

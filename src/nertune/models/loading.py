@@ -11,6 +11,7 @@ from typing import Any
 
 from nertune.errors import MissingExtraError, UnknownModelError
 from nertune.models.builtin import BUILTIN, Report, ensure_builtin
+from nertune.models.linear import quicken
 
 __all__ = ["load_model", "load_tokenizer", "resolve_model"]
 
@@ -74,6 +75,8 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None, rep
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
+    if device == "cpu":
+        quicken(model)
     return model.to(device).eval()
 
 

@@ -16,6 +16,7 @@ def prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
     from peft import LoraConfig, TaskType, get_peft_model
 
     from nertune.models.attention import can_share_prefix
+    from nertune.train.lora import fuse_lora
 
     packed = can_share_prefix(model.train())
     lora = recipe.lora
@@ -40,4 +41,5 @@ def prepare_model(model: Any, recipe: Recipe) -> tuple[Any, bool]:
     except ValueError as error:
         raise InputError(f"lora.targets: {targets} does not fit {recipe.model}: {error}") from error
     replace_lora_dropout(model)
+    fuse_lora(model)
     return model, packed

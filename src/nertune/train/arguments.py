@@ -10,8 +10,8 @@ from nertune.train.recipe import Recipe
 __all__ = ["training_arguments"]
 
 
-def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
-    """transformers' training arguments for a recipe."""
+def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool, best_by: str) -> Any:
+    """transformers' training arguments for a recipe. `best_by`: "f1" or "loss", what the best checkpoint is judged by."""
     import torch
     from transformers import TrainingArguments
 
@@ -45,7 +45,8 @@ def training_arguments(recipe: Recipe, folder: Path, *, evaluates: bool) -> Any:
         # A limit of 1 would delete the last checkpoint, which resuming needs, where another is the best.
         save_total_limit=max(limit, 2) if limit and keeps_best else limit,
         load_best_model_at_end=keeps_best,
-        metric_for_best_model="eval_loss" if keeps_best else None,
+        metric_for_best_model=f"eval_{best_by}" if keeps_best else None,
+        greater_is_better=best_by == "f1" if keeps_best else None,
         prediction_loss_only=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,

@@ -33,14 +33,19 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A document that is not trained on: its number in the file (1-based, annotated documents), why, and its text."""
+    """A document that is not trained on: its number in the file (1-based, annotated documents), why, and its text.
+
+    `source`: task and file, where a run has several tasks.
+    """
 
     number: int
     reason: str
     text: str
+    source: str = ""
 
     def __str__(self) -> str:
-        return f"document {self.number}: {self.reason}: {self.text[:40]!r}"
+        where = f"{self.source}: " if self.source else ""
+        return f"{where}document {self.number}: {self.reason}: {self.text[:40]!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +64,29 @@ def prepare(
     max_tokens: int,
     refuse: bool = False,
     numbers: Sequence[int] | None = None,
+    source: str = "",
 ) -> Prepared:
     """Render every document; those over `max_tokens` tokens, or not writable, are left out.
 
-    `numbers`: what to call each document where it is left out; None counts from 1.
+    `numbers`: what to call each document where it is left out; None counts from 1. `source`: where they come from.
     Raises SampleTooLongError (with the first ten) instead when `refuse`, and InputError when nothing remains.
     """
     rows: list[Row] = []
     names: list[str] = []
     left_out: list[LeftOut] = []
+    where = f"{source}: " if source else ""
     for number, document in zip(numbers or range(1, len(documents) + 1), documents, strict=True):
         try:
             row = renderer.row(document)
         except InputError as error:
-            left_out.append(LeftOut(number, str(error), document.text))
+            left_out.append(LeftOut(number, str(error), document.text, source))
             continue
         if len(row.ids_T) > max_tokens:
             reason = f"{len(row.ids_T)} tokens, more than max_tokens={max_tokens}: its answer would be cut"
-            left_out.append(LeftOut(number, reason, document.text))
+            left_out.append(LeftOut(number, reason, document.text, source))
         else:
             rows.append(row)
-            names.append(f"document {number}: {document.text[:40]!r}")
+            names.append(f"{where}document {number}: {document.text[:40]!r}")
     if left_out and refuse:
         listed = "\n".join(f"  {item}" for item in left_out[:10])
         raise SampleTooLongError(

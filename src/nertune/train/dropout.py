@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LaneDropout", "replace_lora_dropout"]
+__all__ = ["LaneDropout", "draw_lanes", "kept_share", "mask_of", "replace_lora_dropout"]
 
 _LANES = 4  # 16-bit lanes in a 64-bit draw
 _STEPS = 1 << 16
@@ -34,7 +34,7 @@ class LaneDropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        dropped: Tensor = _Drop.apply(x, round(self.p * _STEPS))  # type: ignore[no-untyped-call]
+        dropped: Tensor = _Drop.apply(x, self.p)  # type: ignore[no-untyped-call]
         return dropped
 
     def extra_repr(self) -> str:
@@ -42,20 +42,36 @@ class LaneDropout(nn.Module):
 
 
 class _Drop(torch.autograd.Function):
-    """Zeroes `steps` of 65,536 elements on average and scales the others."""
+    """Zeroes a share of the elements on average and scales the others."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, steps: int) -> Tensor:
-        draws = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
-        keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= steps - _STEPS // 2
-        ctx.scale = _STEPS / (_STEPS - steps)
-        ctx.save_for_backward(keep)
-        return (x * keep).mul_(ctx.scale)
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        draws = draw_lanes(x.shape)
+        ctx.p = p
+        ctx.save_for_backward(draws)
+        return (x * mask_of(draws, x, p)).mul_(1 / kept_share(p))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradients[0] * keep).mul_(ctx.scale), None
+        (draws,) = ctx.saved_tensors
+        gradient = gradients[0]
+        return (gradient * mask_of(draws, gradient, ctx.p)).mul_(1 / kept_share(ctx.p)), None
+
+
+def draw_lanes(shape: torch.Size) -> Tensor:
+    """Random bits for a mask of this shape; what `mask_of` makes a mask of, at two bytes an element."""
+    return torch.empty(-(-shape.numel() // _LANES), dtype=torch.int64).random_(-(2**63), None)
+
+
+def mask_of(draws: Tensor, like: Tensor, p: float) -> Tensor:
+    """1 where an element of `like` is kept, 0 where it is dropped, in its type: a Boolean mask multiplies far slower."""
+    lanes = draws.view(torch.int16)[: like.numel()].view(like.shape)
+    return torch.ge(lanes, round(p * _STEPS) - _STEPS // 2, out=torch.empty(like.shape, dtype=like.dtype))
+
+
+def kept_share(p: float) -> float:
+    """The expected share of elements that a mask keeps."""
+    return 1 - round(p * _STEPS) / _STEPS
 
 
 def replace_lora_dropout(model: nn.Module) -> None:

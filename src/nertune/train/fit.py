@@ -11,35 +11,24 @@ from typing import Any
 
 from nertune.atomic import write_text
 from nertune.models import load_model, load_tokenizer
-from nertune.prompt import PromptSpec, Renderer, template_hash
+from nertune.prompt import template_hash
 from nertune.run import RunManifest
-from nertune.schema import Document
 from nertune.train.adapter import prepare_model
 from nertune.train.arguments import training_arguments
-from nertune.train.batches import (
-    LeftOut,
-    Prepared,
-    collate_numbered,
-    collate_packed,
-    collate_padded,
-    prepare,
-    trained_tokens,
-)
+from nertune.train.batches import LeftOut, collate_numbered, collate_packed, collate_padded, trained_tokens
 from nertune.train.checkpoints import starting_point
 from nertune.train.failures import explained
+from nertune.train.measure import F1Measure, Part, Patience, Reader, sample_rows
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
+from nertune.train.sampler import TaskBatches
 from nertune.train.stopping import StopSignals
-from nertune.train.task import load_task_data
+from nertune.train.task import PreparedTask, load_tasks, prepare_task
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
-from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback
+from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback, TaskRows
 
-__all__ = ["Samples", "Trained", "train"]
-
-
-# From the trained model (the base with its LoRA layers, in evaluation mode), its renderer and the validation documents.
-Samples = Callable[[Any, Renderer, Sequence[Document]], Sequence[SampleRow]]
+__all__ = ["Trained", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +39,7 @@ class Trained:
     steps: int
     train_loss: float
     best_eval_loss: float | None
+    best_f1: float | None
     samples_per_second: float
     seconds: float
     left_out: tuple[LeftOut, ...]
@@ -63,14 +53,14 @@ def train(
     report: Callable[[Progress], None] | None = None,
     note: Callable[[str], None] | None = None,
     model_report: Callable[[str, int, int], None] | None = None,
-    samples: Samples | None = None,
+    reader: Reader | None = None,
     trackers: Mapping[str, Tracker] | None = None,
 ) -> Trained:
     """Fine-tune as the recipe says and write a run directory.
 
     `report` hears of every step, `note` of decisions worth a line, `model_report` of the built-in model's conversion.
-    `samples` predicts a few documents with the trained model, for the trackers and the report page. `trackers` hear of
-    the training besides those that the recipe names.
+    `reader` reads validation documents with the model in training, for F1 and for samples in the report; without it the
+    best checkpoint is judged by its loss. `trackers` hear of the training besides those that the recipe names.
     Raises InputError before anything is written when recipe, data or output folder cannot be used, TrainingError where
     going on would do harm or room is lacking, and TrainingInterrupted when SIGINT or SIGTERM came and a checkpoint is saved.
     """
@@ -83,51 +73,54 @@ def train(
     checkpoint = starting_point(folder, resume=resume or recipe.resume, note=say)
     for item in recipe.trackers():
         check_ready(item)
-    task = load_task_data(recipe)
-    for line in task.notes:
+    tasks = load_tasks(recipe)
+    for line in [note for task in tasks for note in task.notes]:
         say(line)
     settings = recipe.training
     tokenizer = load_tokenizer(recipe.model, report=model_report)
-    spec = PromptSpec(recipe.prompt.load(), task.labels, recipe.answer_format())
-    renderer = Renderer(tokenizer, spec)
-    refuse = recipe.overlong == "refuse"
-    rows = prepare(task.train, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=task.train_numbers)
-    _say_left_out(rows, "training", say)
-    eval_rows: Prepared | None = None
-    if task.validation:
-        eval_rows = prepare(
-            task.validation, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=task.validation_numbers
-        )
-        _say_left_out(eval_rows, "validation", say)
+    prepared = tuple(prepare_task(task, tokenizer, recipe, say=say) for task in tasks)
+    rows = [row for task in prepared for row in task.rows]
+    eval_rows = [row for task in prepared for row in task.validation_rows]
 
     set_seed(settings.seed)
     model = load_model(recipe.model, dtype=settings.dtype)
     model, packed = prepare_model(model, recipe)
     own_tokens = None
     if settings.loss_vocabulary == "sampled":
-        own_tokens = trained_tokens([*rows.rows, *(eval_rows.rows if eval_rows else ())])
+        own_tokens = trained_tokens([*rows, *eval_rows])
         say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
     head = loss_head(model.get_base_model(), sampled_beside=own_tokens)
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
+
+    measure = None
+    if reader and settings.f1_documents and _parts(prepared):
+        measure = F1Measure(reader, _parts(prepared), count=settings.f1_documents, seed=settings.seed)
+    best_by = "f1" if settings.best_by == "f1" and measure else "loss"
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", recipe.to_yaml())
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]
     if report:
         callbacks.append(ProgressCallback(report, settings.batch_size * settings.accumulation))
+    if settings.patience and eval_rows:
+        callbacks.append(Patience(settings.patience, f"eval_{best_by}", greater_is_better=best_by == "f1"))
+    arguments = training_arguments(recipe, folder, evaluates=bool(eval_rows), best_by=best_by)
     signals = StopSignals()
     collate = collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer))
     trainer = NerTrainer(
         model=model,
-        args=training_arguments(recipe, folder, evaluates=eval_rows is not None),
-        train_dataset=list(enumerate(rows.rows)),
-        eval_dataset=list(enumerate(eval_rows.rows)) if eval_rows else None,
+        args=arguments,
+        train_dataset=list(enumerate(rows)),
+        eval_dataset=list(enumerate(eval_rows)) or None,
         data_collator=partial(collate_numbered, collate=collate),
         callbacks=callbacks,
         packed=packed,
         head=head,
-        names=rows.names,
+        measure=measure,
+        batches=_batches(prepared, recipe, processes=arguments.world_size),
+        evaluated=_evaluated(prepared),
+        names=[name for task in prepared for name in task.names],
         signals=signals,
         note=say,
     )
@@ -143,22 +136,23 @@ def train(
         trainer.add_callback(TrackingCallback(tracking))
         with signals, explained(recipe, folder / "checkpoints"):
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        trained = _trained(trainer, result, folder, rows.left_out, shares_prefix=packed)
+        left_out = tuple(item for task in prepared for item in task.left_out)
+        trained = _trained(trainer, result, folder, left_out, shares_prefix=packed)
         if first:
-            _write_run(trainer, recipe, renderer, folder)
-            shown = _sample(samples, trainer, renderer, task.validation, say)
+            _write_run(trainer, recipe, prepared, folder)
+            shown = _sample(reader, trainer, prepared, say)
             _write_report(trained, recipe, shown, tracking)
     return trained
 
 
 def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, ...], *, shares_prefix: bool) -> Trained:
+    log = trainer.state.log_history
     return Trained(
         folder=folder,
         steps=trainer.state.global_step,
         train_loss=result.training_loss,
-        best_eval_loss=min(
-            (line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line), default=None
-        ),
+        best_eval_loss=min((line["eval_loss"] for line in log if "eval_loss" in line), default=None),
+        best_f1=max((line["eval_f1"] for line in log if "eval_f1" in line), default=None),
         samples_per_second=result.metrics["train_samples_per_second"],
         seconds=result.metrics["train_runtime"],
         left_out=left_out,
@@ -166,16 +160,35 @@ def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, .
     )
 
 
-def _say_left_out(prepared: Prepared, what: str, say: Callable[[str], None]) -> None:
-    if prepared.left_out:
-        say(f"{len(prepared.left_out)} {what} documents are left out, none is cut:")
-        for item in prepared.left_out[:5]:
-            say(f"  {item}")
-        if len(prepared.left_out) > 5:
-            say(f"  and {len(prepared.left_out) - 5} more")
+def _batches(tasks: Sequence[PreparedTask], recipe: Recipe, *, processes: int) -> TaskBatches | None:
+    """Micro-batches of one task or of rows of like length; None where transformers' plain shuffle does."""
+    settings = recipe.training
+    if recipe.tasks is None and not settings.bucket:
+        return None
+    return TaskBatches(
+        [len(task.rows) for task in tasks],
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        weights=[task.task.weight for task in tasks],
+        lengths=[len(row.ids_T) for task in tasks for row in task.rows] if settings.bucket else None,
+        processes=processes,
+    )
 
 
-def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -> None:
+def _evaluated(tasks: Sequence[PreparedTask]) -> TaskRows | None:
+    """Where in the evaluation rows the tasks are; None where there is one without a name."""
+    measured = [task for task in tasks if task.name and task.validation_rows]
+    if not measured:
+        return None
+    return TaskRows(tuple(task.name for task in measured), tuple(len(task.validation_rows) for task in measured))
+
+
+def _parts(tasks: Sequence[PreparedTask]) -> tuple[Part, ...]:
+    """What can be read with the model in training: each task's validation documents, where it has some."""
+    return tuple(Part(task.name, task.renderer, task.task.validation) for task in tasks if task.task.validation)
+
+
+def _write_run(trainer: Any, recipe: Recipe, tasks: Sequence[PreparedTask], folder: Path) -> None:
     """Adapter, manifest and curve; the manifest last, because its presence says that the run is whole."""
     from nertune.train.curve import draw_losses
 
@@ -184,26 +197,23 @@ def _write_run(trainer: Any, recipe: Recipe, renderer: Renderer, folder: Path) -
     packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
     RunManifest(
         base_model=recipe.model,
-        prompt=renderer.spec,
-        template_hash=template_hash(renderer.tokenizer),
-        stop_ids=tuple(sorted(renderer.stop_ids)),
+        prompt=None if recipe.tasks else tasks[0].task.spec,
+        template_hash=template_hash(tasks[0].renderer.tokenizer),
+        stop_ids=tuple(sorted(frozenset().union(*(task.renderer.stop_ids for task in tasks)))),
         max_tokens=recipe.max_tokens,
         versions={name: importlib.metadata.version(name) for name in packages},
+        tasks={task.name: task.task.spec for task in tasks} if recipe.tasks else {},
     ).write(folder)
 
 
 def _sample(
-    samples: Samples | None, trainer: Any, renderer: Renderer, documents: Sequence[Document], say: Callable[[str], None]
+    reader: Reader | None, trainer: Any, tasks: Sequence[PreparedTask], say: Callable[[str], None]
 ) -> tuple[SampleRow, ...]:
     """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
-    from nertune.train.heads import whole_head
-
-    if samples is None or not documents:
+    if reader is None:
         return ()
     try:
-        model = trainer.model.get_base_model().eval()
-        whole_head(model)
-        return tuple(samples(model, renderer, documents))
+        return sample_rows(trainer.model, reader, _parts(tasks))
     except Exception as error:
         say(f"no sample predictions: {type(error).__name__}: {error}")
         return ()

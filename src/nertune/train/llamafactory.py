@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +39,10 @@ _TAIL = "the end of the turn and of the document are trained; theirs what its te
 _REASONING = "an empty reasoning part belongs to the prompt here; theirs trains it, unless enable_thinking is false"
 _SPLIT = (
     "the validation documents are drawn by nertune's own split, equal texts on one side: not those that theirs draws"
+)
+_TASKS = (
+    "each data set is a task with its own prompt: every row is trained as often as theirs, and every batch is of one data "
+    "set; name one when you use the run (--task NAME)"
 )
 
 
@@ -184,13 +190,37 @@ class _Mapping:
         return {"no": "never", "epoch": "epoch"}.get(strategy, steps)
 
     def _data(self) -> dict[str, Any]:
-        """The sections data, prompt and answer; empty ones where the files cannot be read."""
-        train, held_out = self._source("dataset"), self._source("eval_dataset")
-        size = self.get("val_size")
+        """The sections data, prompt and answer, or several of them under tasks; empty ones where files cannot be read."""
+        train, held_out = self._sources("dataset"), self._sources("eval_dataset")
+        size, names = self.get("val_size"), self.given.get("dataset") or []
         if held_out and size:
             self.problems.append("val_size: eval_dataset is set too; leave one of them out")
+        if held_out and train and len(held_out) != len(train):
+            self.problems.append(
+                f"eval_dataset: {len(held_out)} data sets for {len(train)} of dataset; name one for each, in their order"
+            )
+        if len(names) > 1 and size >= 1:
+            self.problems.append(
+                f"val_size: {size:g} rows of {len(names)} data sets; give a share, which each then holds out"
+            )
         if self.get("eval_strategy") in ("steps", "epoch") and not size and "eval_dataset" not in self.given:
             self.problems.append("eval_strategy: there is nothing to evaluate on; set val_size or eval_dataset")
+        system = self._system()
+        pairs = list(zip_longest(train, held_out[: len(train)])) or [(None, None)]
+        sections = [self._section(source, other, system) for source, other in pairs]
+        if size:
+            self.notes.append(f"val_size: {_SPLIT}")
+        if held_out and "max_samples" in self.given:
+            self.notes.append("max_samples: eval_dataset is used whole")
+        self.notes.append(f"cutoff_len {self.get('cutoff_len')}: {_CUT}")
+        if len(sections) == 1:
+            return sections[0]
+        self.notes.append(f"dataset: {_TASKS}")
+        return {"tasks": dict(zip((re.sub(r"[^\w-]", "_", name) for name in names), sections, strict=True))}
+
+    def _section(self, train: Source | None, held_out: Source | None, system: str | None) -> dict[str, Any]:
+        """The sections data, prompt and answer of one data set."""
+        size = self.get("val_size")
         section = {
             "train": train.path if train else "",
             "validation": held_out.path if held_out else int(size) if size >= 1 else size,
@@ -200,14 +230,8 @@ class _Mapping:
             "seed": self.get("seed"),
         }
         mapped: dict[str, Any] = {"data": section}
-        system = self._system()
         if train and not self._blames("max_samples", "template", "default_system"):
             mapped |= self._shown(train, held_out, system)
-        if size:
-            self.notes.append(f"val_size: {_SPLIT}")
-        if held_out and "max_samples" in self.given:
-            self.notes.append("max_samples: eval_dataset is used whole")
-        self.notes.append(f"cutoff_len {self.get('cutoff_len')}: {_CUT}")
         return mapped
 
     def _shown(self, train: Source, held_out: Source | None, system: str | None) -> dict[str, Any]:
@@ -229,20 +253,21 @@ class _Mapping:
                     self.problems.append("eval_dataset: its columns are not called as those of dataset")
             except InputError as error:
                 self.problems.append(f"eval_dataset: {error}")
-        return {"prompt": {"user": shown.user, "system": shown.system}, "answer": shown.answer}
+        return {"prompt": {"user": shown.user, "system": shown.system or False}, "answer": shown.answer}
 
-    def _source(self, key: str) -> Source | None:
-        names = self.given.get(key)
-        if not names or self._blames("dataset_dir"):
-            return None
-        if len(names) > 1:
-            self.problems.append(f"{key}: {len(names)} data sets; a run has one: write their rows into one file")
-            return None
+    def _sources(self, key: str) -> list[Source]:
+        """The files of a key's data sets; none where one of them cannot be used."""
+        names = self.given.get(key) or []
+        if self._blames("dataset_dir"):
+            return []
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            self.problems.append(f"{key}: named twice: {', '.join(twice)}")
+            return []
         try:
-            return find_source(self.get("dataset_dir"), names[0])
+            return [find_source(self.get("dataset_dir"), name) for name in names]
         except InputError as error:
             self.problems.append(f"{key}: {error}")
-            return None
+            return []
 
     def _system(self) -> str | None:
         """The system sentence of rows that bring none: the file's own, or the template's."""
@@ -271,6 +296,7 @@ class _Mapping:
         except ValidationError as error:
             for found in error.errors():
                 ours, _, reason = explain(found).partition(": ")
+                ours = re.sub(r"^tasks\.[^.]+\.", "", ours)
                 keys = [key for key, rule in HONOURED.items() if rule.ours == ours]
                 key = next((key for key in keys if key in self.given), keys[0] if keys else ours)
                 if not self._blames(key):

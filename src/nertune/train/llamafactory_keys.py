@@ -138,8 +138,8 @@ _NOTED = {
     "nothing is pushed to a hub": """
         hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision""",
     "control tokens in a text always stay text here": "split_special_tokens",
-    "there is one data set, of text alone, in single turns without tools": """
-        mix_strategy interleave_probs media_dir mask_history tool_format image_max_pixels image_min_pixels
+    "the data are text alone, in single turns without tools": """
+        media_dir mask_history tool_format image_max_pixels image_min_pixels
         image_do_pan_and_scan crop_to_patches video_max_pixels video_min_pixels video_fps video_maxlen
         use_audio_in_video audio_sampling_rate freeze_vision_tower freeze_multi_modal_projector image_resolution
         video_resolution preserve_thinking""",
@@ -222,6 +222,16 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
         "rows are not strung together; a batch computes the prompt that its rows share once, which saves more",
     ),
     ("streaming", (False,), "the data are read whole; use max_samples for a part"),
+    (
+        "mix_strategy",
+        ("concat",),
+        "all rows of all data sets are trained; a recipe of nertune's own has a weight for each",
+    ),
+    (
+        "interleave_probs",
+        (None,),
+        "all rows of all data sets are trained; a recipe of nertune's own has a weight for each",
+    ),
     ("tokenized_path", (None,), "rows are made from the data each time; name the data by dataset"),
     (
         "resize_vocab add_tokens add_special_tokens rope_scaling shift_attn upcast_layernorm upcast_lmhead_output",

@@ -7,12 +7,22 @@ folder in which the command runs.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
@@ -20,7 +30,7 @@ from nertune.schema import LabelSet
 from nertune.train.llamafactory_keys import is_llamafactory
 from nertune.train.track.settings import TrackerSettings, parse_track
 
-__all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TrainingSection", "load_recipe"]
+__all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TaskSection", "TrainingSection", "load_recipe"]
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -47,19 +57,36 @@ class DataSection(_Section):
 
 
 class PromptSection(_Section):
-    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts."""
+    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts.
+
+    `system: false` leaves the template's system part out.
+    """
 
     template: str = "ner"
-    system: str | None = None
+    system: str | Literal[False] | None = None
     user: str | None = None
 
     def load(self) -> PromptTemplate:
         """The template with the recipe's own parts in place."""
         template = load_template(self.template)
+        system = template.system if self.system is None else self.system
         return PromptTemplate(
-            user=self.user if self.user is not None else template.user,
-            system=self.system if self.system is not None else template.system,
+            user=self.user if self.user is not None else template.user, system=None if system is False else system
         )
+
+
+class TaskSection(_Section):
+    """One data set of several: its documents, and what is asked about them.
+
+    `prompt` and `answer`: in place of the recipe's own, whole. `weight`: how often a document is seen in an epoch; with
+    0.5 every document comes once in two epochs, with 2 twice in each.
+    """
+
+    data: DataSection
+    labels: tuple[str, ...] | None = None
+    prompt: PromptSection | None = None
+    answer: str | dict[str, Any] | None = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
 
 
 class LoraSection(_Section):
@@ -75,9 +102,12 @@ class TrainingSection(_Section):
     """How long and how fast. Steps are optimizer steps; one takes `batch_size` x `accumulation` samples a process.
 
     `warmup`: below 1 a share of all steps, from 1 a number of steps. `eval_steps`, `save_steps`: every so many steps, each
-    "epoch", or "never"; without `save_steps` every evaluation saves. `keep_best`: the run is the checkpoint of the least
-    evaluation loss, not the last; so checkpoints must fall on evaluations. `keep_checkpoints`: null keeps all.
+    "epoch", or "never"; without `save_steps` every evaluation saves. `f1_documents`: how many validation documents are read
+    by generation at each evaluation (0 for none). `keep_best`: the run is the best checkpoint by `best_by`, not the last; so
+    checkpoints must fall on evaluations. `patience`: evaluations without a better one after which training ends.
+    `keep_checkpoints`: null keeps all.
     `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
+    `bucket`: micro-batches of rows of like length, drawn from windows of the shuffled order.
     """
 
     epochs: Annotated[float, Field(gt=0)] = 2
@@ -92,12 +122,16 @@ class TrainingSection(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     loss_vocabulary: Literal["full", "sampled"] = "full"
+    bucket: bool = False
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     log_steps: Positive = 10
     eval_steps: Rhythm = 200
     save_steps: Rhythm | None = None
+    f1_documents: Annotated[int, Field(ge=0, strict=True)] = 200
+    best_by: Literal["f1", "loss"] = "f1"
     keep_best: bool = True
+    patience: Positive | None = None
     keep_checkpoints: Positive | None = 2
     seed: int = 1024
 
@@ -130,11 +164,16 @@ def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:
 
 
 class Recipe(_Section):
-    """One training run, fully described. `resume`: go on from a checkpoint's folder, or (true) from the newest of `output`."""
+    """One training run, fully described. `resume`: go on from a checkpoint's folder, or (true) from the newest of `output`.
+
+    A run learns from one data set (`data`, with `labels`) or from several (`tasks`), which take `prompt` and `answer` from
+    here where they say nothing of their own.
+    """
 
     model: str
-    data: DataSection
+    data: DataSection | None = None
     output: str
+    tasks: dict[str, TaskSection] | None = None
     labels: tuple[str, ...] | None = None
     prompt: PromptSection = PromptSection()
     answer: str | dict[str, Any] = "inline"
@@ -144,6 +183,29 @@ class Recipe(_Section):
     training: TrainingSection = TrainingSection()
     resume: bool | str = False
     track: list[Any] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _data_or_tasks(self) -> Recipe:
+        for problem in _data_problems({"data": self.data, "tasks": self.tasks, "labels": self.labels}):
+            raise PydanticCustomError("nertune", "{problem}", {"problem": problem})
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        value: dict[str, Any] = handler(self)
+        for key in ("tasks",) if self.data else ("data", "labels"):
+            del value[key]
+        return value
+
+    def by_task(self) -> dict[str, TaskSection]:
+        """The data sets with their prompts and answers filled in; a recipe's only one is called by the empty name."""
+        if self.data is not None:
+            return {"": TaskSection(data=self.data, labels=self.labels, prompt=self.prompt, answer=self.answer)}
+        own = {"prompt": self.prompt, "answer": self.answer}
+        return {
+            name: task.model_copy(update={key: value for key, value in own.items() if getattr(task, key) is None})
+            for name, task in (self.tasks or {}).items()
+        }
 
     def answer_format(self) -> AnswerFormat:
         """The answer format with its options."""
@@ -222,18 +284,44 @@ def _validate(value: dict[str, Any], problems: list[str]) -> Recipe | None:
             if problem not in seen:
                 problems.append(problem)
             seen.add(problem)
-    for section, check in (
-        ("prompt", _check_prompt),
-        ("answer", parse_answer),
-        ("labels", _check_labels),
-        ("track", parse_track),
-    ):
-        if section in value and not any(problem.startswith(section) for problem in problems):
+    problems += [problem for problem in _data_problems(value) if problem not in problems]
+    _check_parts(value, problems)
+    tasks = value.get("tasks")
+    for name, task in tasks.items() if isinstance(tasks, dict) else ():
+        if isinstance(task, dict):
+            _check_parts({key: part for key, part in task.items() if part is not None}, problems, at=f"tasks.{name}.")
+    return None if problems else recipe
+
+
+def _check_parts(value: Mapping[str, Any], problems: list[str], *, at: str = "") -> None:
+    """Add what is wrong with the parts whose contents other rooms know; `at`: where the parts stand."""
+    checks: dict[str, Callable[[Any], object]]
+    checks = {"prompt": _check_prompt, "answer": parse_answer, "labels": _check_labels, "track": parse_track}
+    for section, check in checks.items():
+        if section in value and not any(problem.startswith(at + section) for problem in problems):
             try:
                 check(value[section])
             except InputError as error:
-                problems.append(f"{section}: {error}")
-    return None if problems else recipe
+                problems.append(f"{at}{section}: {error}")
+
+
+def _data_problems(value: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the choice between one data set and several, and with the names of several."""
+    data, tasks = value.get("data"), value.get("tasks")
+    if tasks is None:
+        return ["data: required key is missing (or tasks, for several data sets)"] if data is None else []
+    problems = []
+    if data is not None:
+        problems.append("tasks: data is set too; each data set belongs under tasks, or there is one and no tasks")
+    if value.get("labels") is not None:
+        problems.append("labels: every data set has its own, so name them under tasks (tasks.NAME.labels)")
+    if isinstance(tasks, dict):
+        if not tasks:
+            problems.append("tasks: empty; name at least one data set, as NAME: {data: {train: FILE}}")
+        for name in tasks:
+            if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+                problems.append(f"tasks: the name {name!r} must be letters, digits, - and _")
+    return problems
 
 
 def _check_prompt(value: Any) -> None:
@@ -254,8 +342,15 @@ def explain(found: Any) -> str:
         near = difflib.get_close_matches(location[-1], section.model_fields, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.model_fields)}"
         return f"{key}: unknown key; {hint}"
-    # Unions add the member's name to the location; it is not a key of the recipe.
-    location = [part for part in found["loc"] if isinstance(part, str) and part.isidentifier() and part != "str"]
+    if found["type"] == "nertune":
+        return str(found["msg"])
+    # Unions add the member's name to the location; it is not a key of the recipe, as the name of a task is.
+    name_at = 1 if found["loc"][:1] == ("tasks",) else None
+    location = [
+        str(part)
+        for place, part in enumerate(found["loc"])
+        if place == name_at or (isinstance(part, str) and part.isidentifier() and part != "str")
+    ]
     key = ".".join(location) or "recipe"
     if found["type"] == "missing":
         return f"{key}: required key is missing"
@@ -264,8 +359,11 @@ def explain(found: Any) -> str:
 
 def _section_at(location: list[str]) -> type[BaseModel]:
     section: type[BaseModel] = Recipe
+    if location[:1] == ["tasks"] and len(location) > 1:
+        section, location = TaskSection, location[2:]
     for part in location:
         annotation = section.model_fields[part].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            section = annotation
+        for choice in (annotation, *get_args(annotation)):
+            if isinstance(choice, type) and issubclass(choice, BaseModel):
+                section = choice
     return section

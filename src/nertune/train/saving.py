@@ -30,11 +30,11 @@ class SealingTrainer(Trainer):
         self._writing: Path | None = None
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """As transformers', which does one step too many when it goes on from the last step in the middle of an epoch."""
+        """As transformers', which does one step too many when it goes on from the last step, in the middle of an epoch."""
         if kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
             self._restore_pending_loss(Path(kwargs["resume_from_checkpoint"]))
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
+        self.control.should_training_stop |= self.state.global_step >= self.state.max_steps
+        if self.control.should_training_stop:
             return
         super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 

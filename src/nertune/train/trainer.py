@@ -6,12 +6,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import torch
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -23,22 +24,37 @@ from nertune.train.failures import how_to_go_on
 from nertune.train.guard import LossGuard, MicroBatch, listed
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
+from nertune.train.sampler import TaskBatches, batches_in_order
 from nertune.train.saving import SealingTrainer
 from nertune.train.stopping import StopCallback, StopSignals
-from nertune.train.track.tracking import is_f1
+from nertune.train.track.tracking import is_measure
 
-__all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback"]
+__all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback", "TaskRows"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where training stands: optimizer `step` of `steps`, the last logged values (None before the first)."""
+    """Where training stands: optimizer `step` of `steps`, and the last logged values (None before the first).
+
+    `samples_per_second` counts the time of optimizer steps alone; `memory_gb` is this process's resident memory, or what
+    torch has allocated on the accelerator.
+    """
 
     step: int
     steps: int
     loss: float | None
     eval_loss: float | None
+    eval_f1: float | None
     samples_per_second: float
+    seconds_per_step: float
+    memory_gb: float
+
+
+class TaskRows(NamedTuple):
+    """What is evaluated where there are several tasks: their names, and the number of rows that each of them has."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
 
 
 class NerTrainer(SealingTrainer):
@@ -46,7 +62,8 @@ class NerTrainer(SealingTrainer):
 
     The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
-
+    `batches` choose the rows of every micro-batch, in place of transformers' own order. `evaluated` says where in the
+    evaluation rows the tasks are; the loss of each is logged besides that of all, as `eval_loss/NAME`.
     `names`: what to call each training sample where a step is refused. `signals`: ends the training when one came.
     """
 
@@ -57,12 +74,20 @@ class NerTrainer(SealingTrainer):
         head: LossHead | None = None,
         names: Sequence[str] = (),
         signals: StopSignals | None = None,
+        measure: Callable[[Any], Mapping[str, float]] | None = None,
+        batches: TaskBatches | None = None,
+        evaluated: TaskRows | None = None,
         **kwargs: Any,
     ) -> None:
+        """`measure`: more figures about the model at every evaluation, logged with `eval_` before their names."""
         super().__init__(*args, **kwargs)
+        self._measure = measure
         self._loss_sum = partial(packed_loss_sum if packed else padded_loss_sum, head=head)
-        # Summed loss and number of tokens of the evaluation that is going on.
-        self._evaluated_2 = torch.zeros(2, dtype=torch.float32, device=self.args.device)
+        self._batches = batches
+        self._evaluated = evaluated
+        # Summed loss and number of tokens of the evaluation that is going on, task by task (K).
+        tasks = len(evaluated.names) if evaluated else 1
+        self._evaluated_K2 = torch.zeros(tasks, 2, dtype=torch.float32, device=self.args.device)
         self._signals = signals or StopSignals()
         self.add_callback(StopCallback(self._signals))
         self._names = names
@@ -82,7 +107,8 @@ class NerTrainer(SealingTrainer):
     ) -> Any:
         loss_sum = self._loss_sum(model, inputs)
         if not model.training:
-            self._evaluated_2 += torch.stack([loss_sum.detach(), (inputs["labels"] != -100).sum()])
+            tokens = (inputs["labels"] != -100).sum()
+            self._evaluated_K2[inputs.get("task", 0)] += torch.stack([loss_sum.detach(), tokens])
         if num_items_in_batch is None:
             loss = loss_sum / (inputs["labels"] != -100).sum()
         else:
@@ -135,16 +161,67 @@ class NerTrainer(SealingTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As transformers', which gives a short batch, or one of short answers, the weight of a full one."""
-        self._evaluated_2.zero_()
+        self._evaluated_K2.zero_()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        signalled = self._evaluated_2.new_tensor([self._signals.received is not None])
-        loss_sum, tokens, stops = self.accelerator.reduce(torch.cat([self._evaluated_2, signalled])).tolist()
-        self._signals.agreed |= stops > 0
-        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens})
+        sums_K2 = self.accelerator.reduce(self._evaluated_K2)
+        loss_sum, tokens = sums_K2.sum(0).tolist()
+        metrics = {**(output.metrics or {}), f"{metric_key_prefix}_loss": loss_sum / tokens}
+        if self._evaluated:
+            for name, (loss_sum, tokens) in zip(self._evaluated.names, sums_K2.tolist(), strict=True):
+                if tokens:
+                    metrics[f"{metric_key_prefix}_loss/{name}"] = loss_sum / tokens
+        if self._measure:
+            found = self._measure(self.accelerator.unwrap_model(self.model))
+            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        signalled = torch.tensor(float(self._signals.received is not None), device=self.args.device)
+        self._signals.agreed |= self.accelerator.reduce(signalled).item() > 0
+        return output._replace(metrics=metrics)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As transformers', or one that gives the rows that `batches` choose."""
+        if self._batches is None:
+            return super().get_train_dataloader()
+        loader = self._loader(self.train_dataset, self._batches, self.data_collator)
+        # Where there are several processes the batches are inside accelerate's shard, and on resume that is inside another
+        # wrapper; transformers then tells the epoch to the shard, which does not hand it on.
+        sampler: Any = loader.batch_sampler
+        sampler.set_epoch = self._batches.set_epoch
+        return loader
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """As transformers', or one whose every batch is of one task and says of which."""
+        rows: Any = self.eval_dataset
+        if self._evaluated is None or (eval_dataset is not None and eval_dataset is not rows):
+            return super().get_eval_dataloader(eval_dataset)
+        batches = batches_in_order(
+            self._evaluated.sizes,
+            batch_size=self.args.per_device_eval_batch_size,
+            processes=self.accelerator.num_processes,
+        )
+        task_of = [task for task, size in enumerate(self._evaluated.sizes) for _ in range(size)]
+        numbered = list(zip(task_of, rows, strict=True))
+        return self._loader(numbered, batches, partial(_collate_numbered, self.data_collator))
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """Samples of one epoch."""
+        if self._batches is not None and dataloader.dataset is self.train_dataset:
+            return self._batches.samples
+        return super().num_examples(dataloader)
+
+    def _loader(self, dataset: Any, batches: Any, collate: Callable[[Any], Any]) -> DataLoader[Any]:
+        pinned = self.args.dataloader_pin_memory
+        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate, pin_memory=pinned)
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+
+def _collate_numbered(collate: Callable[[Any], dict[str, Any]], rows: Sequence[tuple[int, Any]]) -> dict[str, Any]:
+    """A batch from rows of one task, each with the task's number; the batch keeps the number as `task`."""
+    return {**collate([row for _, row in rows]), "task": rows[0][0]}
 
 
 class MetricsFile(TrainerCallback):
-    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and loss, eval_loss, learning_rate, grad_norm or F1.
+    """Writes one JSON line per log to `metrics.jsonl`: step, epoch, and losses, learning_rate, grad_norm or F1.
 
     On resume, lines past the checkpoint's step are dropped first, so every step stands there once.
     """
@@ -171,9 +248,9 @@ class MetricsFile(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        wanted = ("loss", "eval_loss", "learning_rate", "grad_norm")
+        wanted = ("loss", "eval_loss", "learning_rate", "grad_norm", "eval_precision", "eval_recall")
         values = {key: logs[key] for key in wanted if logs and key in logs}
-        values |= {key: value for key, value in (logs or {}).items() if is_f1(key)}
+        values |= {key: value for key, value in (logs or {}).items() if is_measure(key)}
         if values and state.is_world_process_zero:
             line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values}
             with self._path.open("a", encoding="utf-8") as file:
@@ -188,18 +265,25 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, report: Callable[[Progress], None], samples_per_step: int) -> None:
         self._report = report
         self._samples_per_step = samples_per_step
-        self._first_step = 0
-        self._started = 0.0
-        self._loss: float | None = None
-        self._eval_loss: float | None = None
+        self._step_began: float | None = None
+        self._steps_done = 0
+        self._seconds = 0.0
+        self._last: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._first_step, self._started = state.global_step, time.monotonic()
         self._tell(state)
 
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_began = time.monotonic()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._step_began is not None:
+            self._seconds += time.monotonic() - self._step_began
+            self._steps_done += 1
         self._tell(state)
 
     def on_log(
@@ -210,13 +294,18 @@ class ProgressCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._loss = (logs or {}).get("loss", self._loss)
-        self._eval_loss = (logs or {}).get("eval_loss", self._eval_loss)
+        self._last |= {key: value for key, value in (logs or {}).items() if key in ("loss", "eval_loss", "eval_f1")}
         self._tell(state)
 
     def _tell(self, state: TrainerState) -> None:
         if state.is_world_process_zero:
-            seconds = time.monotonic() - self._started
-            done = (state.global_step - self._first_step) * self._samples_per_step
-            rate = done / seconds if seconds else 0.0
-            self._report(Progress(state.global_step, state.max_steps, self._loss, self._eval_loss, rate))
+            a_step = self._seconds / self._steps_done if self._steps_done else 0.0
+            rate = self._samples_per_step / a_step if a_step else 0.0
+            loss, eval_loss, f1 = (self._last.get(key) for key in ("loss", "eval_loss", "eval_f1"))
+            self._report(Progress(state.global_step, state.max_steps, loss, eval_loss, f1, rate, a_step, _memory_gb()))
+
+
+def _memory_gb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return float(psutil.Process().memory_info().rss) / 1e9

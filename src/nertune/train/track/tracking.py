@@ -14,29 +14,31 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from nertune.train.track.settings import TrackerSettings
 from nertune.train.track.trackers import Outcome, SampleRow, Tracker, hushed, make_tracker
 
-__all__ = ["Tracking", "TrackingCallback", "is_f1", "named_values"]
+__all__ = ["Tracking", "TrackingCallback", "is_measure", "named_values"]
 
 _NAMES = {
     "loss": "train/loss",
     "learning_rate": "train/learning_rate",
     "grad_norm": "train/grad_norm",
     "eval_loss": "eval/loss",
+    "eval_precision": "eval/precision",
+    "eval_recall": "eval/recall",
 }
 
 
-def is_f1(key: str) -> bool:
-    """Whether a key of the trainer's log is an entity F1: `eval_f1`, `eval_f1/人名` or `f1/人名`."""
-    return key.startswith(("eval_f1", "f1/"))
+def is_measure(key: str) -> bool:
+    """Whether a key of the trainer's log is an entity F1 (`eval_f1`, `eval_f1/人名` or `f1/人名`) or a task's own loss."""
+    return key.startswith(("eval_f1", "f1/", "eval_loss/"))
 
 
 def named_values(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of a log under the trackers' names: `eval_f1/人名` becomes `eval/f1/人名`."""
+    """The finite numbers of a log under the trackers' names: `eval_f1/人名` becomes `eval/f1/人名`, and losses alike."""
     values = {}
     for key, value in logs.items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if number and key in _NAMES:
             values[_NAMES[key]] = float(value)
-        elif number and is_f1(key):
+        elif number and is_measure(key):
             values["eval/" + key.removeprefix("eval_")] = float(value)
     return values
 
