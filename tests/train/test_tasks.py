@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 import nertune
+from nertune.assemble import f1_reader
 from nertune.cli import main
 from nertune.errors import InputError, SampleTooLongError
 from nertune.extract.ground import ground
 from nertune.models import load_tokenizer
 from nertune.run import RunManifest
+from nertune.schema import Prediction
 from nertune.train.batches import collate_packed, shared_prefix_length
 from nertune.train.fit import train
 from nertune.train.recipe import load_recipe
@@ -168,13 +171,19 @@ def test_an_unknown_label_is_refused_under_its_key(two_tasks):
         train(two_tasks(drugs_task={"labels": ["病"]}))
 
 
-def test_samples_are_asked_for_task_by_task(two_tasks):
+def test_documents_are_read_task_by_task_and_scored_together_and_apart(two_tasks):
     asked = []
-    train(
-        two_tasks(training=SHORT), samples=lambda model, renderer, documents: asked.append((renderer, documents)) or []
-    )
-    assert [renderer.spec.labels.names for renderer, _ in asked] == [("人名", "地点"), ("病", "药")]
-    assert [len(documents) for _, documents in asked] == [4, 3]
+
+    def predict(model, renderer, documents):
+        asked.append((renderer.spec.labels.names, len(documents)))
+        return [Prediction(document.text, document.entities, ()) for document in documents]
+
+    run = train(two_tasks(training=SHORT), reader=replace(f1_reader(), predict=predict)).folder
+    each = [(("人名", "地点"), 4), (("病", "药"), 3)]
+    measured = [line for line in _metrics(run) if "eval_f1" in line]
+    assert asked == each * len(measured) + each  # the last ones for the report's samples
+    assert measured[-1]["eval_f1"] == measured[-1]["eval_f1/people"] == measured[-1]["eval_f1/drugs/药"] == 1
+    assert "eval_f1/药" not in measured[-1]
 
 
 def test_the_command_line_asks_for_the_task(two_tasks, drugs, tmp_path, capsys):

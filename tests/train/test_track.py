@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,10 @@ def test_wandb(recipe, capfd):
     run = _run(recipe, ["wandb"])
     (folder,) = (run / "track" / "wandb" / "wandb").glob("offline-run-*")
     (record,) = folder.glob("run-*.wandb")
-    content = record.read_bytes()
+    content, patience = record.read_bytes(), time.monotonic() + 20
+    while not all(name.encode() in content for name in NAMES) and time.monotonic() < patience:
+        time.sleep(0.1)  # the library's own process writes the record
+        content = record.read_bytes()
     assert all(name.encode() in content for name in NAMES)
     assert b"max_steps" in content
     (table,) = (folder / "files" / "media" / "table").iterdir()

@@ -17,7 +17,8 @@ heads, G = H / K, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import torch
@@ -31,6 +32,7 @@ __all__ = [
     "AttentionContext",
     "PackedRow",
     "can_share_prefix",
+    "plain_attention",
     "register",
     "use_shared_prefix_attention",
 ]
@@ -58,7 +60,19 @@ def register() -> None:
 def use_shared_prefix_attention(model: Any) -> None:
     """Switch a model to this attention. Every forward call then needs `nertune_context=`."""
     register()
+    if model.config._attn_implementation != ATTENTION:
+        model.nertune_plain_attention = model.config._attn_implementation
     model.set_attn_implementation(ATTENTION)
+
+
+@contextmanager
+def plain_attention(model: Any) -> Iterator[None]:
+    """A model on shared-prefix attention is on its former one for the length of the context."""
+    model.set_attn_implementation(model.nertune_plain_attention)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(ATTENTION)
 
 
 def _forward(

@@ -27,6 +27,7 @@ from nertune.train.task import PreparedTask, load_tasks, prepare_task
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
 from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback, TaskRows
+from nertune.train.verify import difference
 
 __all__ = ["Trained", "train"]
 
@@ -90,6 +91,10 @@ def train(
         own_tokens = trained_tokens([*rows, *eval_rows])
         say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
     head = loss_head(model.get_base_model(), sampled_beside=own_tokens)
+    if packed and (differing := difference(model, rows, head=head, pad_id=_pad_id(tokenizer))):
+        model.set_attn_implementation(model.nertune_plain_attention)
+        packed = False
+        say(f"warning: packed rows are not exact on this model ({differing})")
     if not packed:
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 

@@ -171,6 +171,8 @@ class _Mapping:
             self.notes.append("pure_bf16: the model is in bfloat16, the adapter in float32")
         mapped["eval_steps"] = self._rhythm("eval_strategy", self.get("eval_steps") or self.get("logging_steps"))
         mapped["save_steps"] = self._rhythm("save_strategy", self.get("save_steps"))
+        mapped["patience"] = self.get("early_stopping_steps")
+        mapped["best_by"] = "loss"
         mapped["keep_best"] = self.get("load_best_model_at_end")
         if mapped["keep_best"]:
             problem = unsaved_best(mapped["eval_steps"], mapped["save_steps"])

@@ -76,6 +76,7 @@ HONOURED: Mapping[str, Honoured] = {
     "save_steps": Honoured("training.save_steps", "whole", 500),
     "save_total_limit": Honoured("training.keep_checkpoints", "whole"),
     "load_best_model_at_end": Honoured("training.keep_best", "yes or no", False),
+    "early_stopping_steps": Honoured("training.patience", "whole"),
     "seed": Honoured("training.seed", "whole", 42),
     "output_dir": Honoured("output", "text", "trainer_output"),
     "resume_from_checkpoint": Honoured("resume", "text or yes or no", False),
@@ -243,7 +244,6 @@ _FIXED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("lr_scheduler_kwargs", (None, "", {}), "schedulers run with their usual constants"),
     ("logging_strategy", ("steps",), "the log is written every logging_steps"),
     ("eval_on_start eval_delay", (False, 0), "evaluations come every eval_steps"),
-    ("early_stopping_steps", (None,), "use load_best_model_at_end, which keeps the best state"),
     ("metric_for_best_model", (None, "eval_loss", "loss"), "the best state is that of the least evaluation loss"),
     ("greater_is_better", (None, False), "the best state is that of the least evaluation loss"),
     (
