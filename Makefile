@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# LLaMA-Factory, to be compared with: an environment of its own, in nertune's cache folder, where benchmark and tests look.
+CACHE  := $(or $(NERTUNE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nertune)
+PEERS  ?= $(CACHE)/llamafactory-0.9.5
 
-.PHONY: install quickstart check test soak bench docs clean
+.PHONY: install quickstart check test soak bench bench-peers docs clean
 
 install: $(READY)
 
@@ -32,9 +35,22 @@ test: check
 soak: install
 	$(BIN)/pytest -m soak
 
-# samples/s of nertune and of the tutorial recipe, in one call. BASELINE is a script that trains the tutorial's way.
+# Training speed of nertune and of the tutorial recipe, in one call; of LLaMA-Factory too where it is installed.
 bench: install
 	$(BIN)/python benchmarks/train.py
+
+# The same, with LLaMA-Factory installed first: 1.6 GB, some minutes.
+bench-peers: install $(PEERS)/.ready
+	$(BIN)/python benchmarks/train.py --llamafactory $(PEERS)/bin/python
+
+# It imports torchaudio; for text an empty module of that name will do.
+$(PEERS)/.ready: benchmarks/llamafactory-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet -c benchmarks/llamafactory-requirements.txt torch==2.13.0
+	$(PEERS)/bin/pip install --quiet -r benchmarks/llamafactory-requirements.txt
+	$(PEERS)/bin/pip install --quiet --no-deps llamafactory==0.9.5
+	touch $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchaudio.py
+	touch $@
 
 # docs/cli.md, from the command line's own help.
 docs: install

@@ -76,6 +76,36 @@ def test_nth_mention_stands_at_nth_occurrence(array: Array) -> None:
     ]
 
 
+def test_an_answer_in_the_order_of_its_text_is_read_in_that_order(array: Array) -> None:
+    """So that it is written again as it stands, though a short name also occurs inside a longer one before it."""
+
+    def mentions(*pairs: tuple[str, str]) -> list[dict[str, str]]:
+        return [{"label": label, "text": text} for label, text in pairs]
+
+    path = array(
+        [
+            row("天津粤唯鲜的张连志为天津", mentions(("公司", "天津粤唯鲜"), ("人名", "张连志"), ("地点", "天津"))),
+            row(
+                "苏梅岛去感受苏梅", mentions(("景点", "苏梅岛"), ("景点", "苏梅"))
+            ),  # one label, and both begin alike first
+            row("《电子》和《电子", mentions(("游戏", "《电子》"), ("游戏", "《电子"))),
+            row("酶蛋白缺失，合成酶", mentions(("症状", "酶蛋白缺失"), ("部位", "酶蛋白"), ("部位", "酶"))),
+            row(
+                "酶蛋白和酶，酶多", mentions(("部位", "酶蛋白"), ("部位", "酶"), ("部位", "蛋白"))
+            ),  # nested: 酶, then 蛋白
+            row("张连志在天津", mentions(("地点", "天津"), ("人名", "张连志"))),  # another order
+        ]
+    )
+    assert spans(path) == [
+        [("公司", 0, 5), ("人名", 6, 9), ("地点", 10, 12)],
+        [("景点", 0, 3), ("景点", 6, 8)],
+        [("游戏", 0, 4), ("游戏", 5, 8)],
+        [("症状", 0, 5), ("部位", 0, 3), ("部位", 8, 9)],
+        [("部位", 0, 3), ("部位", 0, 1), ("部位", 1, 3)],
+        [("人名", 0, 3), ("地点", 4, 6)],
+    ]
+
+
 def test_mentions_not_in_the_text_are_counted(array: Array) -> None:
     a = {"label": "a", "text": "北京"}
     corpus = read(array([row("北京", [a, a, {"label": "a", "text": "南京"}, {"label": "a", "text": ""}])]))

@@ -1,6 +1,8 @@
 """Run by LLaMA-Factory's own Python: print all its keys, and the settings and training rows of a file, as JSON.
 
-python llamafactory_rows.py FILE.yaml
+python llamafactory_rows.py FILE.yaml [--train]
+
+With --train LLaMA-Factory also trains as the file says, and the `losses` that it logs are printed too.
 """
 
 import dataclasses
@@ -13,6 +15,8 @@ from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
 from llamafactory.hparams import get_train_args
 from llamafactory.hparams.parser import _TRAIN_ARGS
 from llamafactory.model import load_tokenizer
+from llamafactory.train.tuner import run_exp
+from transformers import TrainerCallback
 
 SETTINGS = [
     "lora_rank",
@@ -57,4 +61,15 @@ for key in SETTINGS:
             settings[key] = getattr(part, key)
 rows = [[row["input_ids"], row["labels"]] for row in made["train_dataset"]]
 keys = sorted({field.name for part in _TRAIN_ARGS for field in dataclasses.fields(part) if field.init})
-print(json.dumps({"keys": keys, "settings": settings, "rows": rows}, default=str))
+
+
+class Logs(TrainerCallback):
+    def on_log(self, args, state, control, logs=None, **_):
+        kept.append(dict(logs))
+
+
+kept = []
+if "--train" in sys.argv:
+    run_exp(given, [Logs()])
+losses = [line["loss"] for line in kept if "loss" in line]
+print(json.dumps({"keys": keys, "settings": settings, "rows": rows, "losses": losses}, default=str))

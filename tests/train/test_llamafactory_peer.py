@@ -1,12 +1,7 @@
-"""Against LLaMA-Factory itself: the same YAML file gives the same settings, token ids and loss masks.
+"""Against LLaMA-Factory itself: the same YAML file gives the same settings, token ids, loss masks and first loss.
 
 It needs the Qwen2 tokenizer of the folder `shared`, and LLaMA-Factory 0.9.5 in a virtual environment of its own, the
-folder `llamafactory-0.9.5` in nertune's cache folder:
-
-    PYTHON -m pip install torch==2.13.0 transformers==5.6.0 peft==0.18.1 trl==0.24.0 datasets==4.0.0 accelerate==1.11.0 \
-        omegaconf matplotlib 'numpy<2.5' pillow psutil && PYTHON -m pip install --no-deps llamafactory==0.9.5
-
-and an empty module `torchaudio`. Without either the tests skip.
+folder `llamafactory-0.9.5` in nertune's cache folder (`make bench-peers` installs it). Without either the tests skip.
 """
 
 from __future__ import annotations
@@ -24,7 +19,9 @@ import yaml
 from nertune import data
 from nertune.models import load_tokenizer
 from nertune.models.builtin import cache_folder
-from nertune.prompt import PromptSpec, Renderer
+from nertune.prompt import PromptSpec, Renderer, Row
+from nertune.train import fit
+from nertune.train.batches import collate_packed
 from nertune.train.llamafactory import open_recipe
 from nertune.train.llamafactory_keys import KNOWN
 from nertune.train.task import load_tasks
@@ -42,11 +39,11 @@ pytestmark = [
 IM_END, ENDOFTEXT, LINE_BREAK = 151645, 151643, 198
 
 
-def theirs(path: Path) -> dict[str, Any]:
-    """What LLaMA-Factory makes of the file: all its `keys`, the `settings`, and `rows` of token ids and labels."""
+def theirs(path: Path, *more: str) -> dict[str, Any]:
+    """What LLaMA-Factory makes of the file: all its `keys`, the `settings`, `rows` of token ids and labels, `losses`."""
     home = {"HF_HOME": str(path.parent / "hf"), "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"}
     done = subprocess.run(
-        [PYTHON, HERE.with_name("llamafactory_rows.py"), path],
+        [PYTHON, HERE.with_name("llamafactory_rows.py"), path, *more],
         cwd=path.parent,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | home,
         capture_output=True,
@@ -136,16 +133,69 @@ def test_the_same_token_ids_and_loss_masks(working):
     rows = made["rows"]
     assert len(rows) == len(task.train) == 200
     outputs = [row["output"] for row in json.loads(Path(recipe.data.train).read_text(encoding="utf-8"))]
-    compared = 0
     for document, output, (ids, labels) in zip(task.train, outputs, rows, strict=True):
         row = renderer.row(document)
         prompt = row.prompt_length
         assert row.ids_T[:prompt] == ids[:prompt]
         assert set(labels[:prompt]) == {-100}
         assert -100 not in labels[prompt:]
-        if recipe.answer_format().write(document) == output:  # else a note says how many differ
-            assert row.ids_T[:-1] == ids[:-1]
-            assert labels[prompt:] == ids[prompt:]
-            compared += 1
+        assert recipe.answer_format().write(document) == output
+        assert row.ids_T[:-1] == ids[:-1]
+        assert labels[prompt:] == ids[prompt:]
         assert (ids[-2:], row.ids_T[-2:]) == ([IM_END, LINE_BREAK], [IM_END, ENDOFTEXT])
-    assert compared > 150
+
+
+def test_the_same_first_loss(working, tiny_model, monkeypatch):
+    """The same file trains the same weights: equal token ids, masks and loss, plain and packed.
+
+    For nertune its last token is made theirs, a line break; everything else is as it is for every user.
+    """
+    monkeypatch.setattr(Renderer, "tail_ids", (IM_END, LINE_BREAK))
+    # Large weights, so that the loss depends on every token: a fresh model's is the logarithm of the vocabulary for all.
+    tiny_model("qwen2", vocab_size=151_936, max_position_embeddings=2048, initializer_range=0.2).save_pretrained(
+        working / "model"
+    )
+    batch = 6
+    given = {
+        "model_name_or_path": "model",
+        "dataset": "alpaca_clue_train",
+        "template": "qwen",
+        "finetuning_type": "lora",
+        "lora_dropout": 0.0,
+        "do_train": True,
+        "max_samples": batch,
+        "max_steps": 1,
+        "logging_steps": 1,
+        "per_device_train_batch_size": batch,
+        "disable_gradient_checkpointing": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "output_dir": "ours",
+    }
+    (working / "ours.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
+    recipe = open_recipe("ours.yaml").recipe
+    packed_rows: list[list[list[int]]] = []
+
+    def collate(rows: list[Row]) -> dict[str, Any]:
+        packed_rows.extend([[*row.ids_T], [*row.loss_mask_T]] for row in rows)
+        return collate_packed(rows)
+
+    monkeypatch.setattr(fit, "collate_packed", collate)
+    fit.train(recipe)
+    lines = (working / "ours" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    loss = next(value["loss"] for line in lines if "loss" in (value := json.loads(line)))
+
+    (working / "theirs.yaml").write_text(
+        yaml.safe_dump({**given, "use_cpu": True, "output_dir": "theirs"}), encoding="utf-8"
+    )
+    made = theirs(working / "theirs.yaml", "--train")
+    rows = [[ids, [int(label != -100) for label in labels]] for ids, labels in made["rows"]]
+    assert sorted(packed_rows) == sorted(rows)
+    assert made["losses"] == pytest.approx([loss], abs=1e-5)
+
+    length = sum(len(ids) for ids, _ in made["rows"])
+    packing = {"neat_packing": True, "cutoff_len": length + 8 - length % 8, "per_device_train_batch_size": 1}
+    (working / "packed.yaml").write_text(
+        yaml.safe_dump({**given, **packing, "use_cpu": True, "output_dir": "packed"}), encoding="utf-8"
+    )
+    assert theirs(working / "packed.yaml", "--train")["losses"] == pytest.approx([loss], abs=1e-5)

@@ -47,7 +47,9 @@ class Alpaca:
         return all(isinstance(record.value.get(key), str) for record in head for key in ("instruction", "output"))
 
     def read(self, records: Iterable[Record], *, limit: int | None, labels: Sequence[str] | None) -> Placed:
-        """Documents whose n-th mention of a text stands at that text's n-th occurrence; `labels` has no meaning here.
+        """Documents whose mentions stand in the order of the answer where they can; `labels` has no meaning here.
+
+        Elsewhere the n-th mention of a text stands at that text's n-th occurrence.
 
         Raises DataError on a row without a text or with an output that is not JSON objects of label and text.
         """
@@ -146,21 +148,53 @@ def _mention(record: Record, item: object) -> Mention:
 
 
 def _ground(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], int]:
-    """Entities, and how many mentions found no place.
+    """Entities, and how many mentions found no place: in reading order where the answer can have that, else by turn."""
+    mentions = list(mentions)
+    for outside in (True, False):
+        entities = _in_reading_order(text, mentions, outside=outside)
+        if entities is not None:
+            return entities, 0
+    return _by_turn(text, mentions)
+
+
+def _in_reading_order(text: str, mentions: Iterable[Mention], *, outside: bool) -> list[Entity] | None:
+    """Each mention at its first occurrence after the one before; None if there is none: the order is another.
+
+    With `outside` an occurrence after all earlier entities goes first: "香港" named after a film stands behind that film,
+    not in the "香港艺术发展局" before it.
+    """
+    entities: list[Entity] = []
+    reached, last = 0, (-1, 0, "")
+    for label, surface in ((mention.label, mention.text) for mention in mentions):
+        # The order of Document: by start, longer before shorter, then by label.
+        places = [(start, -start - len(surface), label) for start in _occurrences(text, surface) if start >= last[0]]
+        after = [place for place in places if place > last]
+        if not after:
+            return None
+        last = next((place for place in after if outside and place[0] >= reached), after[0])
+        entities.append(Entity(label, last[0], -last[1], surface))
+        reached = max(reached, -last[1])
+    return entities
+
+
+def _by_turn(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], int]:
+    """The n-th mention of a text at its n-th occurrence.
 
     Where a surface is mentioned more often than it occurs, the surplus takes the first occurrence that does not bear
     its label yet: the answers that give each (label, text) once say so when one stretch has two labels.
     """
-    entities: dict[tuple[int, str], Entity] = {}
+    entities: dict[tuple[int, int, str], Entity] = {}
     mentioned: dict[str, int] = {}
     missed = 0
     for label, surface in ((mention.label, mention.text) for mention in mentions):
         starts = _occurrences(text, surface)
         turn = mentioned.get(surface, 0)
         mentioned[surface] = turn + 1
-        free = [start for start in (starts[turn : turn + 1] or starts) if (start, label) not in entities]
+        keys = [(start, start + len(surface), label) for start in (starts[turn : turn + 1] or starts)]
+        free = [key for key in keys if key not in entities]
         if free:
-            entities[free[0], label] = Entity(label, free[0], free[0] + len(surface), surface)
+            start, end, _ = free[0]
+            entities[free[0]] = Entity(label, start, end, surface)
         else:
             missed += 1
     return list(entities.values()), missed
