@@ -13,7 +13,7 @@ from typing import TextIO
 
 from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["replacing", "sync_directory", "write_text"]
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     except NertuneError:
         raise
     except OSError as error:
@@ -56,7 +56,8 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
         file.write(content)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """See the names in a directory onto the disk."""
     if os.name != "posix":  # elsewhere a directory cannot be opened
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -1,6 +1,7 @@
 """The command line: thin commands, imported lazily. Results go to stdout, everything else to stderr.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 3 done with some items failed, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage or bad input, 3 done with some items failed, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nertune import __version__
-from nertune.errors import InputError, NertuneError
+from nertune.errors import InputError, NertuneError, TrainingInterrupted
 
 __all__ = ["build_parser", "main"]
 
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         return int(options.run(options))
+    except TrainingInterrupted as stopped:
+        _say(str(stopped))
+        return stopped.exit_code
     except KeyboardInterrupt:
         if options.debug:
             raise

@@ -12,6 +12,8 @@
     ├── DiskSpaceError        (OSError)            not enough room for what was about to be written
     └── TrainingError         (RuntimeError)       training cannot go on (a loss that is not finite, say)
 
+    TrainingInterrupted       (KeyboardInterrupt)  no error: a signal ended a training, which was saved before
+
 The command line prints the message alone and leaves with `exit_code`; a traceback only with `--debug`.
 """
 
@@ -30,6 +32,7 @@ __all__ = [
     "RunError",
     "SampleTooLongError",
     "TrainingError",
+    "TrainingInterrupted",
     "UnknownModelError",
 ]
 
@@ -100,3 +103,14 @@ class DiskSpaceError(NertuneError, OSError):
 
 class TrainingError(NertuneError, RuntimeError):
     """Training stopped because going on would do harm."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM ended a training after a checkpoint was saved; the message says where.
+
+    `exit_code`: 128 and the signal's number, as shells have it: 130 or 143.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)

@@ -8,7 +8,7 @@ RUN/
 ├── recipe.yaml       the recipe, fully resolved
 ├── metrics.jsonl     one line per logged step
 ├── loss.png          training and validation loss
-└── checkpoints/      for --resume
+└── checkpoints/      for --resume; each sealed with checksums.json
 """
 
 from __future__ import annotations

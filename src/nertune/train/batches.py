@@ -7,7 +7,7 @@ share once, then what differs, and the places where a prediction is trained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from nertune.schema import Document
 __all__ = [
     "LeftOut",
     "Prepared",
+    "collate_numbered",
     "collate_packed",
     "collate_padded",
     "prepare",
@@ -50,10 +51,11 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows ready for training and the documents left out."""
+    """Rows ready for training, the documents left out, and what to call the document of each row in a message."""
 
     rows: tuple[Row, ...]
     left_out: tuple[LeftOut, ...]
+    names: tuple[str, ...] = ()
 
 
 def prepare(
@@ -71,7 +73,9 @@ def prepare(
     Raises SampleTooLongError (with the first ten) instead when `refuse`, and InputError when nothing remains.
     """
     rows: list[Row] = []
+    names: list[str] = []
     left_out: list[LeftOut] = []
+    where = f"{source}: " if source else ""
     for number, document in zip(numbers or range(1, len(documents) + 1), documents, strict=True):
         try:
             row = renderer.row(document)
@@ -83,6 +87,7 @@ def prepare(
             left_out.append(LeftOut(number, reason, document.text, source))
         else:
             rows.append(row)
+            names.append(f"{where}document {number}: {document.text[:40]!r}")
     if left_out and refuse:
         listed = "\n".join(f"  {item}" for item in left_out[:10])
         raise SampleTooLongError(
@@ -92,7 +97,7 @@ def prepare(
     if not rows:
         example = f" The first: {left_out[0]}" if left_out else ""
         raise InputError(f"none of {len(documents)} documents can be trained on.{example}")
-    return Prepared(tuple(rows), tuple(left_out))
+    return Prepared(tuple(rows), tuple(left_out), tuple(names))
 
 
 def trained_tokens(rows: Sequence[Row]) -> set[int]:
@@ -136,6 +141,13 @@ def collate_packed(rows: Sequence[Row]) -> dict[str, Any]:
         "labels": labels,
         "shift_labels": labels,
     }
+
+
+def collate_numbered(
+    samples: Sequence[tuple[int, Row]], *, collate: Callable[[Sequence[Row]], dict[str, Any]]
+) -> dict[str, Any]:
+    """The batch of rows that come with their places in the data set, `enumerate(rows)`; `samples` are those places."""
+    return {**collate([row for _, row in samples]), "samples": [place for place, _ in samples]}
 
 
 def collate_padded(rows: Sequence[Row], *, pad_id: int) -> dict[str, Any]:

@@ -16,14 +16,16 @@ from nertune.run import RunManifest
 from nertune.train import ranks
 from nertune.train.adapter import inner_model, load_base, prepare_model, save_weights
 from nertune.train.arguments import training_arguments
-from nertune.train.batches import LeftOut, collate_packed, collate_padded, trained_tokens
+from nertune.train.batches import LeftOut, collate_numbered, collate_packed, collate_padded, trained_tokens
 from nertune.train.checkpoints import starting_point
+from nertune.train.failures import explained
 from nertune.train.measure import F1Measure, Part, Patience, Reader, sample_rows
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
 from nertune.train.sampler import TaskBatches
 from nertune.train.sharded import adapter_weights, check_engine, engine
 from nertune.train.start import fill_in
+from nertune.train.stopping import StopSignals
 from nertune.train.task import PreparedTask, load_tasks, prepare_task
 from nertune.train.track.trackers import SampleRow, Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
@@ -63,7 +65,8 @@ def train(
     `report` hears of every step, `note` of decisions worth a line, `model_report` of the built-in model's conversion.
     `reader` reads validation documents with the model in training, for F1 and for samples in the report; without it the
     best checkpoint is judged by its loss. `trackers` hear of the training besides those that the recipe names.
-    Raises InputError before anything is written when recipe, data or output folder cannot be used.
+    Raises InputError before anything is written when recipe, data or output folder cannot be used, TrainingError where
+    going on would do harm or room is lacking, and TrainingInterrupted when SIGINT or SIGTERM came and a checkpoint is saved.
     """
     from transformers import set_seed
 
@@ -75,7 +78,7 @@ def train(
         say("method: full trains every weight; the section lora is not used")
     folder = Path(recipe.output)
     check_engine(loss_vocabulary=recipe.training.loss_vocabulary)
-    checkpoint = starting_point(folder, resume=resume or recipe.resume)
+    checkpoint = starting_point(folder, resume=resume or recipe.resume, note=say)
     for item in recipe.trackers():
         check_ready(item)
     tasks = load_tasks(recipe)
@@ -121,12 +124,14 @@ def train(
     if settings.patience and eval_rows:
         callbacks.append(Patience(settings.patience, f"eval_{best_by}", greater_is_better=best_by == "f1"))
     arguments = training_arguments(recipe, folder, evaluates=bool(eval_rows), best_by=best_by)
+    signals = StopSignals()
+    collate = collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer))
     trainer = NerTrainer(
         model=model,
         args=arguments,
-        train_dataset=rows,
-        eval_dataset=eval_rows or None,
-        data_collator=collate_packed if packed else partial(collate_padded, pad_id=_pad_id(tokenizer)),
+        train_dataset=list(enumerate(rows)),
+        eval_dataset=list(enumerate(eval_rows)) or None,
+        data_collator=partial(collate_numbered, collate=collate),
         callbacks=callbacks,
         packed=packed,
         head=head,
@@ -134,6 +139,9 @@ def train(
         measure=measure,
         batches=_batches(prepared, recipe, processes=arguments.world_size),
         evaluated=_evaluated(prepared),
+        names=[name for task in prepared for name in task.names],
+        signals=signals,
+        note=say,
     )
     trainer.remove_callback(_printer())
     _say_how_to_use_all(say)
@@ -145,7 +153,8 @@ def train(
         trackers=trackers if first else None,
     ) as tracking:
         trainer.add_callback(TrackingCallback(tracking))
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with signals, explained(recipe, folder / "checkpoints"):
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         left_out = tuple(item for task in prepared for item in task.left_out)
         trained = _trained(trainer, result, folder, left_out, shares_prefix=packed)
         weights = adapter_weights(trainer.model)

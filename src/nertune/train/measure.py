@@ -123,6 +123,11 @@ class Patience(TrainerCallback):
         self._measure = measure
         self._sign = 1 if greater_is_better else -1
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.on_log(args, state, control)
+
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         values = [self._sign * line[self._measure] for line in state.log_history if self._measure in line]
         if values and len(values) - 1 - values.index(max(values)) >= self._evaluations:

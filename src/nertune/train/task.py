@@ -44,13 +44,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class PreparedTask:
-    """A task as one model's tokens: `renderer` writes its prompts, `rows` and `validation_rows` are trained and measured."""
+    """A task as one model's tokens: `renderer` writes its prompts, `rows` and `validation_rows` are trained and measured.
+
+    `names`: what to call the document of each of `rows` in a message.
+    """
 
     task: Task
     renderer: Renderer
     rows: tuple[Row, ...]
     validation_rows: tuple[Row, ...]
     left_out: tuple[LeftOut, ...]
+    names: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -83,7 +87,7 @@ def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Calla
     held_out = None
     if task.validation:
         held_out = prepared(task.validation, task.validation_numbers, task.validation_file, "validation")
-    return PreparedTask(task, renderer, rows.rows, held_out.rows if held_out else (), rows.left_out)
+    return PreparedTask(task, renderer, rows.rows, held_out.rows if held_out else (), rows.left_out, rows.names)
 
 
 def _load(name: str, section: TaskSection) -> Task:

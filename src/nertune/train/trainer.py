@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +15,21 @@ from typing import Any, NamedTuple, cast
 import psutil
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
+from nertune.atomic import write_text
 from nertune.errors import TrainingError
+from nertune.train.failures import how_to_go_on
+from nertune.train.guard import LossGuard, MicroBatch, listed
 from nertune.train.heads import LossHead
 from nertune.train.objective import packed_loss_sum, padded_loss_sum
 from nertune.train.optimizer import raise_rate_of_b
 from nertune.train.sampler import TaskBatches, batches_in_order
+from nertune.train.saving import SealingTrainer
 from nertune.train.sharded import engine
 from nertune.train.shares import even_loader, with_idle
+from nertune.train.stopping import StopCallback, StopSignals
 from nertune.train.track.tracking import is_measure
 
 __all__ = ["MetricsFile", "NerTrainer", "Progress", "ProgressCallback", "TaskRows"]
@@ -53,13 +60,14 @@ class TaskRows(NamedTuple):
     sizes: tuple[int, ...]
 
 
-class NerTrainer(Trainer):
+class NerTrainer(SealingTrainer):
     """Trains on packed batches, or on padded ones where the model cannot share a prefix.
 
     The loss is the mean over the trained tokens of one optimizer step, whatever the accumulation and the number of
     processes, as in transformers' own causal-language-model loss; the evaluation loss is the mean over all its tokens.
     `batches` choose the rows of every micro-batch, in place of transformers' own order. `evaluated` says where in the
     evaluation rows the tasks are; the loss of each is logged besides that of all, as `eval_loss/NAME`.
+    `names`: what to call each training sample where a step is refused. `signals`: ends the training when one came.
     """
 
     def __init__(
@@ -68,6 +76,8 @@ class NerTrainer(Trainer):
         packed: bool,
         head: LossHead | None = None,
         plus_ratio: float | None = None,
+        names: Sequence[str] = (),
+        signals: StopSignals | None = None,
         measure: Callable[[Any], Mapping[str, float]] | None = None,
         batches: TaskBatches | None = None,
         evaluated: TaskRows | None = None,
@@ -83,6 +93,13 @@ class NerTrainer(Trainer):
         # Summed loss and number of tokens of the evaluation that is going on, task by task (K).
         tasks = len(evaluated.names) if evaluated else 1
         self._evaluated_K2 = torch.zeros(tasks, 2, dtype=torch.float32, device=self.args.device)
+        self._signals = signals or StopSignals()
+        self.add_callback(StopCallback(self._signals))
+        self._names = names
+        trained: Any = self.model
+        self._guard = LossGuard(trained.config.get_text_config().vocab_size)
+        # Loss and samples of every micro-batch of the step that is going on.
+        self._step: list[tuple[torch.Tensor, Sequence[int]]] = []
         # The loss below divides by the step's token count itself.
         self.model_accepts_loss_kwargs = True
 
@@ -110,11 +127,10 @@ class NerTrainer(Trainer):
         else:
             # Gradients are averaged over processes; the count is the sum over them.
             loss = loss_sum / num_items_in_batch * self.accelerator.num_processes
-        if model.training and not bool(torch.isfinite(loss)):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}: stopped before the weights were "
-                "touched. Lower training.learning_rate, or look at the data of that step with nertune preview"
-            )
+        if model.training:
+            self._step.append((loss.detach(), inputs.get("samples", ())))
+            if self.accelerator.sync_gradients:
+                self._check_loss()
         return (loss, (loss.detach(),)) if return_outputs else loss
 
     def _get_dataloader(
@@ -140,6 +156,38 @@ class NerTrainer(Trainer):
             Path(output_dir).mkdir(parents=True, exist_ok=True)
         super().save_model(output_dir, _internal_call)
 
+    def _check_loss(self) -> None:
+        """In the last micro-batch of a step, before its backward pass: the loss of all processes, and their signals."""
+        signalled = torch.tensor(float(self._signals.received is not None), device=self.args.device)
+        losses = torch.stack([loss for loss, _ in self._step]).sum().float()
+        loss, stops = self.accelerator.reduce(torch.stack([losses, signalled])).tolist()
+        self._signals.agreed |= stops > 0
+        problem = self._guard.problem(loss / self.accelerator.num_processes)
+        if problem:
+            self._refuse_step(problem)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """As transformers', which lets the optimizer step whatever the norm. All processes have the same norm."""
+        norm: Any = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        # A loss scaler (fp16) meets norms that are not finite as a matter of course and leaves their steps out itself.
+        scaled = getattr(self.accelerator, "scaler", None) is not None
+        if norm is not None and not scaled and not math.isfinite(norm):
+            self._refuse_step(f"the gradient norm is {float(norm)}")
+        self._step.clear()
+        return norm
+
+    def _refuse_step(self, problem: str) -> None:
+        batches = [MicroBatch(float(loss), samples) for loss, samples in self._step]
+        if self.accelerator.num_processes > 1:
+            gathered: list[Any] = [None] * self.accelerator.num_processes
+            torch.distributed.all_gather_object(gathered, batches)
+            batches = [batch for part in gathered for batch in part]
+        raise TrainingError(
+            f"{problem} at step {self.state.global_step + 1}: stopped before the weights were touched. "
+            "Lower training.learning_rate, or look at these samples.\n"
+            f"{listed(batches, self._names)}\n{how_to_go_on(self.checkpoints)}"
+        )
+
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],
@@ -161,6 +209,8 @@ class NerTrainer(Trainer):
         if self._measure:
             found = self._measure(self.accelerator.unwrap_model(self.model))
             metrics |= {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        signalled = torch.tensor(float(self._signals.received is not None), device=self.args.device)
+        self._signals.agreed |= self.accelerator.reduce(signalled).item() > 0
         return output._replace(metrics=metrics)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -225,7 +275,7 @@ class MetricsFile(TrainerCallback):
         if state.global_step and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
-        self._path.write_text("".join(kept), encoding="utf-8")
+        write_text(self._path, "".join(kept))
 
     def on_log(
         self,
@@ -242,6 +292,8 @@ class MetricsFile(TrainerCallback):
             line = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), **values}
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class ProgressCallback(TrainerCallback):
