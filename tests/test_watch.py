@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from nertune import terminal, watch
-from nertune.train.trainer import Progress
+from nertune.train.callbacks import Progress
 from nertune.watch import TrainingView, _sparkline
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from nertune.terminal import duration, line, stderr
 
 if TYPE_CHECKING:
-    from nertune.train.trainer import Progress as TrainingProgress
+    from nertune.train.callbacks import Progress as TrainingProgress
 
 __all__ = ["TrainingView"]
 

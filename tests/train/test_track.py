@@ -18,7 +18,7 @@ import yaml
 from nertune.errors import InputError, MissingExtraError, RecipeError
 from nertune.extract import Recognizer
 from nertune.schema import Prediction
-from nertune.train import fit
+from nertune.train import finish
 from nertune.train.fit import train
 from nertune.train.measure import Reader
 from nertune.train.recipe import load_recipe
@@ -46,7 +46,7 @@ READER = Reader(_predict, lambda documents, predictions: {"f1": 0.5, "f1/人名"
 @pytest.fixture
 def hostile_samples(monkeypatch):
     """The sample predictions are ROWS, whatever the model says."""
-    monkeypatch.setattr(fit, "sample_rows", lambda *given: ROWS)
+    monkeypatch.setattr(finish, "sample_rows", lambda *given: ROWS)
 
 
 def _environment() -> dict[str, str]:

@@ -14,8 +14,9 @@ from nertune.errors import TrainingError
 from nertune.models.attention import can_share_prefix
 from nertune.prompt import Row
 from nertune.train.batches import collate_packed, collate_padded
+from nertune.train.callbacks import Progress, ProgressCallback
 from nertune.train.objective import padded_loss_sum
-from nertune.train.trainer import NerTrainer, Progress, ProgressCallback
+from nertune.train.trainer import NerTrainer
 
 
 def _rows(count: int) -> list[Row]:

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nertune.atomic import write_text
 from nertune.models import add_rows, add_tokens, load_tokenizer
-from nertune.prompt import template_hash
-from nertune.run import RunManifest
 from nertune.train import ranks
-from nertune.train.adapter import inner_model, load_base, prepare_model, save_weights
+from nertune.train.adapter import inner_model, load_base, prepare_model
 from nertune.train.arguments import training_arguments
-from nertune.train.batches import LeftOut, collate_numbered, collate_packed, collate_padded, trained_tokens
+from nertune.train.batches import collate_numbered, collate_packed, collate_padded, trained_tokens
+from nertune.train.callbacks import MetricsFile, Progress, ProgressCallback
 from nertune.train.checkpoints import starting_point
 from nertune.train.failures import explained
-from nertune.train.measure import F1Measure, Part, Patience, Reader, sample_rows
+from nertune.train.finish import Trained, figures, readable_parts, sample, write_report, write_run
+from nertune.train.measure import F1Measure, Patience, Reader
 from nertune.train.recipe import Recipe
-from nertune.train.report import report_page
 from nertune.train.sampler import TaskBatches
 from nertune.train.sharded import adapter_weights, check_engine, engine
 from nertune.train.start import fill_in
 from nertune.train.stopping import StopSignals
 from nertune.train.task import PreparedTask, load_tasks, prepare_task
-from nertune.train.track.trackers import SampleRow, Tracker, check_ready
+from nertune.train.track.trackers import Tracker, check_ready
 from nertune.train.track.tracking import Tracking, TrackingCallback
-from nertune.train.trainer import MetricsFile, NerTrainer, Progress, ProgressCallback, TaskRows
+from nertune.train.trainer import NerTrainer, TaskRows
 from nertune.train.verify import difference
 
 __all__ = ["Trained", "train"]
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a finished training reports."""
-
-    folder: Path
-    steps: int
-    train_loss: float
-    best_eval_loss: float | None
-    best_f1: float | None
-    samples_per_second: float
-    seconds: float
-    left_out: tuple[LeftOut, ...]
-    shares_prefix: bool
 
 
 def train(
@@ -99,7 +81,11 @@ def train(
         own_tokens = trained_tokens([*rows, *eval_rows])
         say(f"loss over the data's own {len(own_tokens):,} tokens and {SAMPLED:,} sampled ones a step")
     head = loss_head(inner_model(model), sampled_beside=own_tokens)
-    if packed and (differing := difference(model, rows, head=head, pad_id=_pad_id(tokenizer))):
+    differing = None
+    if packed:
+        with explained(recipe, folder / "checkpoints"):
+            differing = difference(model, rows, head=head, pad_id=_pad_id(tokenizer))
+    if differing:
         model.set_attn_implementation(model.nertune_plain_attention)
         packed = False
         say(f"warning: packed rows are not exact on this model ({differing})")
@@ -107,11 +93,11 @@ def train(
         say(f"{recipe.model} cannot share a prompt prefix: training on padded batches, several times slower")
 
     measure = None
-    if reader and settings.f1_documents and _parts(prepared):
+    if reader and settings.f1_documents and readable_parts(prepared):
         if found := engine():
             say(f"no F1 while training: {found} has taken the model apart. The best checkpoint is judged by its loss")
         else:
-            measure = F1Measure(reader, _parts(prepared), count=settings.f1_documents, seed=settings.seed)
+            measure = F1Measure(reader, readable_parts(prepared), count=settings.f1_documents, seed=settings.seed)
     best_by = "f1" if settings.best_by == "f1" and measure else "loss"
 
     first = ranks.is_first()
@@ -156,28 +142,13 @@ def train(
         with signals, explained(recipe, folder / "checkpoints"):
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         left_out = tuple(item for task in prepared for item in task.left_out)
-        trained = _trained(trainer, result, folder, left_out, shares_prefix=packed)
+        trained = figures(trainer, result, folder, left_out, shares_prefix=packed)
         weights = adapter_weights(trainer.model)
         if first:
-            _write_run(trainer, recipe, prepared, folder, weights)
-            shown = _sample(reader, trainer, prepared, say)
-            _write_report(trained, recipe, shown, tracking)
+            write_run(trainer, recipe, prepared, folder, weights)
+            shown = sample(reader, trainer, prepared, say)
+            write_report(trained, recipe, shown, tracking)
     return trained
-
-
-def _trained(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, ...], *, shares_prefix: bool) -> Trained:
-    log = trainer.state.log_history
-    return Trained(
-        folder=folder,
-        steps=trainer.state.global_step,
-        train_loss=result.training_loss,
-        best_eval_loss=min((line["eval_loss"] for line in log if "eval_loss" in line), default=None),
-        best_f1=max((line["eval_f1"] for line in log if "eval_f1" in line), default=None),
-        samples_per_second=result.metrics["train_samples_per_second"],
-        seconds=result.metrics["train_runtime"],
-        left_out=left_out,
-        shares_prefix=shares_prefix,
-    )
 
 
 def _batches(tasks: Sequence[PreparedTask], recipe: Recipe, *, processes: int) -> TaskBatches | None:
@@ -213,89 +184,6 @@ def _evaluated(tasks: Sequence[PreparedTask]) -> TaskRows | None:
     if not measured:
         return None
     return TaskRows(tuple(task.name for task in measured), tuple(len(task.validation_rows) for task in measured))
-
-
-def _parts(tasks: Sequence[PreparedTask]) -> tuple[Part, ...]:
-    """What can be read with the model in training: each task's validation documents, where it has some."""
-    return tuple(Part(task.name, task.renderer, task.task.validation) for task in tasks if task.task.validation)
-
-
-def _write_run(
-    trainer: Any,
-    recipe: Recipe,
-    tasks: Sequence[PreparedTask],
-    folder: Path,
-    weights: dict[str, Any] | None = None,
-) -> None:
-    """Weights, manifest and curve; the manifest last, because its presence says that the run is whole."""
-    from nertune.train.curve import draw_losses
-
-    save_weights(trainer.model, recipe, folder, weights)
-    draw_losses(folder / "metrics.jsonl", folder / "loss.png")
-    packages: Sequence[str] = ("nertune", "torch", "transformers", "peft", "tokenizers")
-    manifest = RunManifest(
-        base_model=recipe.model,
-        prompt=None if recipe.tasks else tasks[0].task.spec,
-        template_hash=template_hash(tasks[0].renderer.tokenizer),
-        stop_ids=tuple(sorted(frozenset().union(*(task.renderer.stop_ids for task in tasks)))),
-        max_tokens=recipe.max_tokens,
-        versions={name: importlib.metadata.version(name) for name in packages},
-        tasks={task.name: task.task.spec for task in tasks} if recipe.tasks else {},
-        kind="model" if recipe.method == "full" else "adapter",
-        tokens=recipe.tokens,
-        quantize=recipe.training.quantize,
-    )
-    if manifest.has_tokenizer:
-        tokenizer: Any = tasks[0].renderer.tokenizer
-        tokenizer.save_pretrained(str(folder))
-    manifest.write(folder)
-
-
-def _sample(
-    reader: Reader | None, trainer: Any, tasks: Sequence[PreparedTask], say: Callable[[str], None]
-) -> tuple[SampleRow, ...]:
-    """Sample predictions, or none: the run is whole by now, and a failure to illustrate it is told, not raised."""
-    if reader is None:
-        return ()
-    if found := engine():
-        say(f"no sample predictions: {found} has taken the model apart")
-        return ()
-    try:
-        return sample_rows(trainer.model, reader, _parts(tasks))
-    except Exception as error:
-        say(f"no sample predictions: {type(error).__name__}: {error}")
-        return ()
-
-
-def _write_report(trained: Trained, recipe: Recipe, samples: Sequence[SampleRow], tracking: Tracking) -> None:
-    """report.html in the run directory, handed to the trackers too."""
-    from nertune.train.curve import read_metrics
-
-    folder = trained.folder
-    best = trained.best_eval_loss
-    numbers = {
-        "optimizer steps": str(trained.steps),
-        "training loss": f"{trained.train_loss:.4f} nats a token",
-        "best validation loss": "not measured" if best is None else f"{best:.4f} nats a token",
-        "speed": f"{trained.samples_per_second:.2f} samples a second",
-        "time": f"{trained.seconds:.0f} s",
-        "documents left out": str(len(trained.left_out)),
-    }
-    metrics = read_metrics(folder / "metrics.jsonl")
-    if measured := [line["eval_f1"] for line in metrics if "eval_f1" in line]:
-        numbers["entity F1 (micro), last and best"] = f"{measured[-1]:.4f}, {max(measured):.4f}"
-    page = report_page(
-        name=folder.name,
-        numbers=numbers,
-        metrics=metrics,
-        picture=(folder / "loss.png").read_bytes(),
-        recipe=recipe.to_yaml(),
-        samples=samples,
-    )
-    write_text(folder / "report.html", page)
-    if samples:
-        tracking.samples(samples, trained.steps)
-    tracking.page(page, trained.steps)
 
 
 def _pad_id(tokenizer: Any) -> int:
