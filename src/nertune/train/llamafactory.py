@@ -30,7 +30,8 @@ from nertune.train.llamafactory_keys import (
     is_llamafactory,
 )
 from nertune.train.llamafactory_method import method_keys, quantization
-from nertune.train.recipe import Recipe, explain, load_recipe, read_keys, unsaved_best
+from nertune.train.recipe import Recipe, explain, load_recipe, read_keys
+from nertune.train.sections import unsaved_best
 
 __all__ = ["OpenedRecipe", "open_recipe"]
 

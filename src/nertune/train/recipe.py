@@ -10,12 +10,10 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -25,165 +23,25 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nertune.errors import InputError, MissingFileError, RecipeError
-from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
+from nertune.prompt import AnswerFormat
 from nertune.schema import LabelSet
 from nertune.train.llamafactory_keys import is_llamafactory
+from nertune.train.sections import (
+    DataSection,
+    LoraSection,
+    Positive,
+    PromptSection,
+    Section,
+    TaskSection,
+    TrainingSection,
+    parse_answer,
+)
 from nertune.train.track.settings import TrackerSettings, parse_track
 
 __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TaskSection", "TrainingSection", "load_recipe"]
 
-Positive = Annotated[int, Field(gt=0, strict=True)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Rhythm = Positive | Literal["epoch", "never"]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_by_name=True)
-
-    @classmethod
-    def keys(cls) -> list[str]:
-        """The section's keys as a file writes them."""
-        return [field.alias or name for name, field in cls.model_fields.items()]
-
-
-class DataSection(_Section):
-    """`train`: an annotated file. `validation`: another file, or how much of `train` to hold out.
-
-    Below 1 that is a share (0 for none), from 1 a number of documents. `hold_out`: drawn by `seed`, or the file's first
-    documents, as published scripts often do. `columns`: what the records' keys are called that
-    a format knows by another name, such as {instruction: prompt, output: response}.
-    """
-
-    train: str
-    validation: Share | Positive | str = 0.1
-    hold_out: Literal["random", "first"] = "random"
-    format: str | None = None
-    columns: dict[str, str] | None = None
-    limit: Positive | None = None
-    seed: int = 1024
-
-
-class PromptSection(_Section):
-    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts.
-
-    `system: false` leaves the template's system part out.
-    """
-
-    template: str = "ner"
-    system: str | Literal[False] | None = None
-    user: str | None = None
-
-    def load(self) -> PromptTemplate:
-        """The template with the recipe's own parts in place."""
-        template = load_template(self.template)
-        system = template.system if self.system is None else self.system
-        return PromptTemplate(
-            user=self.user if self.user is not None else template.user, system=None if system is False else system
-        )
-
-
-class TaskSection(_Section):
-    """One data set of several: its documents, and what is asked about them.
-
-    `prompt` and `answer`: in place of the recipe's own, whole. `weight`: how often a document is seen in an epoch; with
-    0.5 every document comes once in two epochs, with 2 twice in each.
-    """
-
-    data: DataSection
-    labels: tuple[str, ...] | None = None
-    prompt: PromptSection | None = None
-    answer: str | dict[str, Any] | None = None
-    weight: Annotated[float, Field(gt=0)] = 1.0
-
-
-class LoraSection(_Section):
-    """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (alpha / rank) B A, with A (rank, in) and B (out, rank).
-
-    `rslora`: alpha / sqrt(rank) instead (Kalajdzievski 2023, arXiv 2312.03732). `dora`: the sum is scaled to a trained
-    length by row (Liu et al. 2024, arXiv 2402.09353). `plus_ratio`: learning rate of B over that of A (LoRA+, Hayou et
-    al. 2024, arXiv 2402.12354). `from`: a run or PEFT adapter whose weights are the start; what is not said here about
-    the adapter (rank, alpha, targets, rslora, dora) is taken from it, and what is said must agree.
-    """
-
-    rank: Positive = 64
-    alpha: Positive = 16
-    dropout: Share = 0.1
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    rslora: bool = False
-    dora: bool = False
-    plus_ratio: Annotated[float, Field(ge=1)] | None = None
-    start: str | None = Field(default=None, alias="from")
-
-
-class TrainingSection(_Section):
-    """How long and how fast. Steps are optimizer steps; one takes `batch_size` x `accumulation` samples a process.
-
-    `warmup`: below 1 a share of all steps, from 1 a number of steps. `eval_steps`, `save_steps`: every so many steps, each
-    "epoch", or "never"; without `save_steps` every evaluation saves. `f1_documents`: how many validation documents are read
-    by generation at each evaluation (0 for none). `keep_best`: the run is the best checkpoint by `best_by`, not the last; so
-    checkpoints must fall on evaluations. `patience`: evaluations without a better one after which training ends.
-    `keep_checkpoints`: null keeps all.
-    `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
-    `dtype`: what the frozen model is held in; a fully trained one is held in float32 and computed with in it.
-    `quantize`: "4bit" holds the frozen weights in 4-bit NormalFloat (QLoRA: Dettmers et al. 2023, arXiv 2305.14314).
-    `bucket`: micro-batches of rows of like length, drawn from windows of the shuffled order.
-    """
-
-    epochs: Annotated[float, Field(gt=0)] = 2
-    max_steps: Positive | None = None
-    batch_size: Positive = 16
-    accumulation: Positive = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    scheduler: Literal["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"] = (
-        "linear"
-    )
-    warmup: Share | Positive = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    loss_vocabulary: Literal["full", "sampled"] = "full"
-    bucket: bool = False
-    gradient_checkpointing: bool = False
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    quantize: Literal["4bit"] | None = None
-    log_steps: Positive = 10
-    eval_steps: Rhythm = 200
-    save_steps: Rhythm | None = None
-    f1_documents: Annotated[int, Field(ge=0, strict=True)] = 200
-    best_by: Literal["f1", "loss"] = "f1"
-    keep_best: bool = True
-    patience: Positive | None = None
-    keep_checkpoints: Positive | None = 2
-    seed: int = 1024
-
-    @model_validator(mode="after")
-    def _best_is_saved(self) -> TrainingSection:
-        problem = unsaved_best(self.eval_steps, self.save_steps) if self.keep_best else None
-        if problem:
-            raise ValueError(f"keep_best: {problem}")
-        return self
-
-
-def unsaved_best(evaluated: int | str, saved: int | str | None) -> str | None:
-    """Why the best evaluated state would not be among the checkpoints; None where it is, or nothing is evaluated."""
-    if saved is None or saved == evaluated or evaluated == "never":
-        return None
-    if isinstance(evaluated, int) and isinstance(saved, int) and saved % evaluated == 0:
-        return None
-    return f"evaluations ({evaluated}) and checkpoints ({saved}) do not fall together; make one a multiple of the other"
-
-
-def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:
-    """The format that `answer: json` or `answer: {format: json, distinct: false}` names."""
-    if isinstance(value, str):
-        return answer_format(value)
-    options = dict(value)
-    name = options.pop("format", None)
-    if not isinstance(name, str):
-        raise InputError(f"a mapping under 'answer' needs 'format': one of {', '.join(ANSWER_FORMATS)}")
-    return answer_format(name, options)
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One training run, fully described. `resume`: go on from a checkpoint's folder, or (true) from the newest of `output`.
 
     `method`: "lora" trains what the section `lora` says on the frozen model, "full" every weight of it. `tokens`: added to
@@ -404,13 +262,13 @@ def explain(found: Any) -> str:
     return f"{key}: {found['msg'][0].lower()}{found['msg'][1:]}, found {found['input']!r:.60}"
 
 
-def _section_at(location: list[str]) -> type[_Section]:
-    section: type[_Section] = Recipe
+def _section_at(location: list[str]) -> type[Section]:
+    section: type[Section] = Recipe
     if location[:1] == ["tasks"] and len(location) > 1:
         section, location = TaskSection, location[2:]
     for part in location:
         annotation = section.model_fields[part].annotation
         for choice in (annotation, *get_args(annotation)):
-            if isinstance(choice, type) and issubclass(choice, _Section):
+            if isinstance(choice, type) and issubclass(choice, Section):
                 section = choice
     return section

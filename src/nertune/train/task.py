@@ -11,7 +11,8 @@ from nertune.prompt import PromptSpec, Renderer, Row
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
-from nertune.train.recipe import DataSection, PromptSection, Recipe, TaskSection, parse_answer
+from nertune.train.recipe import Recipe
+from nertune.train.sections import DataSection, PromptSection, TaskSection, parse_answer
 
 __all__ = ["PreparedTask", "Task", "load_tasks", "prepare_task"]
 
