@@ -80,7 +80,7 @@ def _step(data: str, count: int, overrides: list[str]) -> tuple[Callable[[], Non
     from nertune.terminal import quiet_libraries
     from nertune.train import load_recipe
     from nertune.train.adapter import prepare_model
-    from nertune.train.batches import collate_packed
+    from nertune.train.batches import collate_packed, trained_tokens
     from nertune.train.heads import loss_head
     from nertune.train.objective import packed_loss_sum
     from nertune.train.task import load_tasks, prepare_task
@@ -101,7 +101,9 @@ def _step(data: str, count: int, overrides: list[str]) -> tuple[Callable[[], Non
     model, packed = prepare_model(load_model(BUILTIN, dtype="float32"), recipe)
     if not packed:
         raise SystemExit("the model does not share prefixes")
-    head, batch = loss_head(model.get_base_model()), collate_packed(rows)
+    sampled = recipe.training.loss_vocabulary == "sampled"
+    head = loss_head(model.get_base_model(), sampled_beside=trained_tokens(rows) if sampled else None)
+    batch = collate_packed(rows)
     model.train()
 
     def step() -> None:
