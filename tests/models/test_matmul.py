@@ -13,6 +13,7 @@ from nertune.models.matmul import add_matmul_nt, matmul_nt
 
 @pytest.fixture(params=["onednn", "torch"], autouse=True)
 def library(request, monkeypatch):
+    monkeypatch.setattr(matmul, "_SMALL", 1)  # products of any size
     matmul._onednn.cache_clear()
     if request.param == "torch":
         monkeypatch.setenv("NERTUNE_ONEDNN", "0")
@@ -43,6 +44,13 @@ def test_the_sum_is_a_new_tensor():
 def test_other_types_are_torch_s(dtype):
     a, b = torch.randn(4, 3).to(dtype), torch.randn(5, 3).to(dtype)
     assert torch.equal(matmul_nt(a, b), a @ b.T)
+
+
+def test_rows_are_rounded_up_where_kernels_are_made_by_shape():
+    floats = torch.zeros(1)
+    assert matmul.rounded(64, floats) == 64
+    assert matmul.rounded(65, floats) == (65 if matmul._onednn() is None else 96)
+    assert matmul.rounded(65, floats.double()) == 65
 
 
 @pytest.mark.parametrize("bias", [True, False])

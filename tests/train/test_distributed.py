@@ -179,7 +179,9 @@ def test_two_processes_make_the_losses_and_the_weights_of_one(shape, runs):
 def test_the_second_process_writes_nothing_but_its_random_state(runs):
     first, second = runs["apart"]
     written = {str(path.relative_to(second)) for path in second.rglob("*") if path.is_file()}
-    assert written == {f"checkpoints/checkpoint-{step}/rng_state_1.pth" for step in (3, 6)}
+    # In a folder of its own it waits in vain for the first process to seal and move what both wrote.
+    assert written == {f"checkpoints/.writing/checkpoint-{step}/rng_state_1.pth" for step in (3, 6)}
+    assert {path.name for path in (first / "checkpoints").iterdir()} == {"checkpoint-3", "checkpoint-6"}
     assert {"nertune.json", "recipe.yaml", "metrics.jsonl", "adapter_model.safetensors", "report.html"} <= {
         path.name for path in first.iterdir()
     }

@@ -110,11 +110,15 @@ def _is_windowed(module: torch.nn.Module) -> bool:
 class PackedRow:
     """The layout of one training row: a prefix of `prefix_length` tokens, then suffixes of `suffix_lengths` tokens.
 
-    Call the model with `input_ids` of shape (1, S), `position_ids=row.position_ids_1S` and `nertune_context=row`.
+    `padding` tokens may follow, which nobody looks at and whose outputs mean nothing. Call the model with `input_ids` of
+    shape (1, S), `position_ids=row.position_ids_1S` and `nertune_context=row`.
     """
 
-    def __init__(self, prefix_length: int, suffix_lengths: Sequence[int], *, device: torch.device | str) -> None:
+    def __init__(
+        self, prefix_length: int, suffix_lengths: Sequence[int], *, device: torch.device | str, padding: int = 0
+    ) -> None:
         self.prefix_length = prefix_length
+        self.padding = padding
         self.count = len(suffix_lengths)
         self.longest = max(suffix_lengths)
         lengths_N = torch.tensor(list(suffix_lengths))
@@ -126,7 +130,11 @@ class PackedRow:
         self._place_NT = place_NT.to(device)
         self._real_Q = real_NT.flatten().nonzero().squeeze(1).to(device)
         self.position_ids_1S = torch.cat(
-            [torch.arange(prefix_length), (prefix_length + offset_T).expand(self.count, -1)[real_NT]]
+            [
+                torch.arange(prefix_length),
+                (prefix_length + offset_T).expand(self.count, -1)[real_NT],
+                torch.zeros(padding, dtype=torch.long),
+            ]
         )[None].to(device)
         self._lengths = tuple(suffix_lengths)
         self._layouts: dict[int | None, RaggedLayout] = {}
@@ -157,11 +165,14 @@ class PackedRow:
         value = torch.cat([prefix_value.expand(N, -1, -1, -1), _suffixes(value_1KSD, place, N, T)], dim=2)
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_TL, scale=scale)
         out = out.view(N, heads, T, size).transpose(0, 1).reshape(heads, N * T, size).index_select(1, self._real_Q)
-        return torch.cat([prefix_out, out], dim=1).transpose(0, 1)[None]
+        parts = [prefix_out, out]
+        if self.padding:
+            parts.append(out.new_zeros(heads, self.padding, size))
+        return torch.cat(parts, dim=1).transpose(0, 1)[None]
 
     def _ragged_layout(self, window: int | None) -> RaggedLayout:
         if window not in self._layouts:
-            self._layouts[window] = RaggedLayout(self.prefix_length, self._lengths, window)
+            self._layouts[window] = RaggedLayout(self.prefix_length, self._lengths, window, padding=self.padding)
         return self._layouts[window]
 
     def _additive_masks(self, window: int | None, group: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,11 @@
 
 torch gives them to MKL, which on AMD processors with AVX-512 does not use it: half the speed that the processor has.
 oneDNN, which every x86 build of torch carries for convolutions and inductor, does. Both compute in fp32; results differ
-in the order of summation, by about 1e-6. Elsewhere (accelerators, other types, other processors) it is torch's own product.
+in the order of summation, by about 1e-6. Elsewhere (accelerators, other types, other processors), and for small products,
+which gain nothing, it is torch's own product.
+
+oneDNN makes a kernel for every shape that it meets, in some milliseconds and about a megabyte, and keeps the last 1,024. So
+callers whose shapes vary round them up (`rounded`), and fewer kernels are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["add_matmul_nt", "matmul_nt"]
+__all__ = ["add_matmul_nt", "matmul_nt", "rounded"]
+
+_KERNELS = "512"
+_SMALL = 1 << 24  # multiplications
+_STEP = 32
+
+# Read by oneDNN and by torch's own layer over it at their first product.
+for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, _KERNELS)
 
 
 def matmul_nt(a_MK: Tensor, b_NK: Tensor) -> Tensor:
@@ -34,12 +46,17 @@ def add_matmul_nt(total_MN: Tensor, a_MK: Tensor, b_NK: Tensor) -> Tensor:
     return torch.addmm(total_MN, a_MK, b_NK.T)
 
 
+def rounded(rows: int, like: Tensor) -> int:
+    """To how many rows a product of this tensor's type and device is best padded, so that there are few shapes."""
+    fast = like.dtype == torch.float32 and like.device.type == "cpu" and _onednn() is not None
+    return -(-rows // _STEP) * _STEP if fast else rows
+
+
 def _uses_onednn(a: Tensor, b: Tensor) -> bool:
     return (
         a.dtype == b.dtype == torch.float32
         and a.device.type == b.device.type == "cpu"
-        and a.numel() > 0
-        and b.numel() > 0
+        and len(a) * b.numel() >= _SMALL
         and _onednn() is not None
     )
 

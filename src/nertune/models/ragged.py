@@ -22,9 +22,14 @@ __all__ = ["RaggedLayout", "ragged_attention"]
 
 
 class RaggedLayout:
-    """Where the sequences of a packed row lie, and who may look at whom. `window` as in `AttentionContext.attend`."""
+    """Where the sequences of a packed row lie, and who may look at whom. `window` as in `AttentionContext.attend`.
 
-    def __init__(self, prefix_length: int, suffix_lengths: Sequence[int], window: int | None) -> None:
+    `padding` tokens at the row's end look at the first column and are looked at by none.
+    """
+
+    def __init__(
+        self, prefix_length: int, suffix_lengths: Sequence[int], window: int | None, *, padding: int = 0
+    ) -> None:
         self.prefix_length = prefix_length
         self.width = prefix_length + max(suffix_lengths)
         self.spans: list[tuple[int, int]] = []  # start and end of each suffix in the packed row
@@ -34,7 +39,11 @@ class RaggedLayout:
             start += length
         columns = torch.arange(self.width)
         positions = torch.cat(
-            [torch.arange(prefix_length), *(torch.arange(prefix_length, prefix_length + n) for n in suffix_lengths)]
+            [
+                torch.arange(prefix_length),
+                *(torch.arange(prefix_length, prefix_length + n) for n in suffix_lengths),
+                torch.zeros(padding, dtype=torch.long),
+            ]
         )
         distance = positions[:, None] - columns
         hidden = distance < 0
@@ -91,7 +100,7 @@ class _Ragged(torch.autograd.Function):
         d_out_QD = gradients[0].contiguous()
         d_weights_QC = torch.zeros_like(weights_QC)
         d_weights_QC[:, :P] = matmul_nt(d_out_QD, value_SD[:P])
-        d_key_SD, d_value_SD = torch.empty_like(key_SD), torch.empty_like(value_SD)
+        d_key_SD, d_value_SD = torch.zeros_like(key_SD), torch.zeros_like(value_SD)
         d_value_SD[:P] = matmul_nt(weights_QC[:, :P].T, d_out_QD.T)
         for rows, places, own in _blocks(layout, group):
             d_weights_QC[rows, own] = matmul_nt(d_out_QD[rows], value_SD[places])

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nertune.models.matmul import matmul_nt
+from nertune.models.matmul import matmul_nt, rounded
 
 __all__ = ["cross_entropy_sum"]
 
@@ -37,7 +38,9 @@ def cross_entropy_sum(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_MH: Tensor, weight_VH: Tensor, targets_M: Tensor, bias_V: Tensor | None) -> Tensor:
-        places, width = hidden_MH.shape
+        count, width = hidden_MH.shape
+        places = rounded(count, hidden_MH)
+        hidden_MH = F.pad(hidden_MH, (0, 0, 0, places - count))
         size = len(weight_VH)
         block = max(1024, _BLOCK.get(hidden_MH.device.type, _ACCELERATOR_BLOCK) // max(places, 1) // 256 * 256)
         with_gradient = ctx.needs_input_grad[0]
@@ -57,6 +60,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if with_gradient:
                 mean_MH.mul_(shrink_M[:, None])
                 mean_MH += matmul_nt(weights_MB.to(rows_BH.dtype), rows_BH.T)
+        hidden_MH, mean_MH, total_M, maximum_M = (x[:count] for x in (hidden_MH, mean_MH, total_M, maximum_M))
         target_MH = weight_VH[targets_M].float()
         target_M = (hidden_MH.float() * target_MH).sum(dim=1)
         if bias_V is not None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nertune.models.attention import PackedRow
+from nertune.models.matmul import rounded
 from nertune.train.heads import LossHead
 
 __all__ = ["packed_loss_sum", "padded_loss_sum"]
@@ -18,10 +19,12 @@ def packed_loss_sum(model: Any, batch: dict[str, Any], head: LossHead | None = N
 
     Only places where a token is trained reach the output layer. `head`: what `loss_head` put in its place, if it did.
     """
-    row = PackedRow(batch["prefix_length"], batch["suffix_lengths"], device=batch["input_ids"].device)
+    ids_1S = batch["input_ids"]
+    padding = rounded(ids_1S.shape[1], model.get_input_embeddings().weight) - ids_1S.shape[1]
+    row = PackedRow(batch["prefix_length"], batch["suffix_lengths"], device=ids_1S.device, padding=padding)
     # Logits (1, M, V); with a head, the hidden states (1, M, H) that it takes.
     out_1MX = model(
-        input_ids=batch["input_ids"],
+        input_ids=F.pad(ids_1S, (0, padding)),
         position_ids=row.position_ids_1S,
         logits_to_keep=batch["keep"],
         use_cache=False,
