@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--documents", type=_positive, metavar="N", help="only the first N sample sentences: a fast look"
     )
     quickstart.add_argument(
-        "--epochs", type=_above_zero, default=1.25, metavar="E", help="passes over the data (default: %(default)s)"
+        "--epochs", type=_above_zero, default=2.0, metavar="E", help="passes over the data (default: %(default)s)"
     )
     quickstart.set_defaults(run=_quickstart)
 

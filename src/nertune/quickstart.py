@@ -29,7 +29,7 @@ __all__ = ["quickstart"]
 _SHOWN = 5
 
 
-def quickstart(*, output: str = "runs/quickstart", documents: int | None = None, epochs: float = 1.25) -> Path:
+def quickstart(*, output: str = "runs/quickstart", documents: int | None = None, epochs: float = 2.0) -> Path:
     """Convert, score, train, score again, and show. Returns the run directory.
 
     `documents`: use only so many of the sample sentences (for a fast look); None for all.
