@@ -20,7 +20,7 @@ def packed_loss_sum(model: Any, batch: dict[str, Any], head: LossHead | None = N
     Only places where a token is trained reach the output layer. `head`: what `loss_head` put in its place, if it did.
     """
     ids_1S = batch["input_ids"]
-    padding = rounded(ids_1S.shape[1], model.get_input_embeddings().weight) - ids_1S.shape[1]
+    padding = rounded(ids_1S.shape[1], next(model.parameters())) - ids_1S.shape[1]
     row = PackedRow(batch["prefix_length"], batch["suffix_lengths"], device=ids_1S.device, padding=padding)
     # Logits (1, M, V); with a head, the hidden states (1, M, H) that it takes.
     out_1MX = model(
