@@ -41,8 +41,8 @@ def test_an_exact_model_passes_and_is_left_as_it_was(recipe):
 def test_a_layout_that_lets_tokens_see_too_much_is_told_and_not_used(recipe, monkeypatch):
     init = RaggedLayout.__init__
 
-    def lying(self, *given):
-        init(self, *given)
+    def lying(self, *given, **named):
+        init(self, *given, **named)
         self.mask_SC = self.mask_SC.clamp(min=-3)  # the future, faintly
 
     monkeypatch.setattr(RaggedLayout, "__init__", lying)

@@ -143,7 +143,8 @@ class PackedRow:
     def attend(
         self, query_1HSD: Tensor, key_1KSD: Tensor, value_1KSD: Tensor, *, layer: int, scale: float, window: int | None
     ) -> Tensor:
-        if query_1HSD.device.type == "cpu" and query_1HSD.dtype == torch.float32:
+        single = query_1HSD.dtype == key_1KSD.dtype == value_1KSD.dtype == torch.float32
+        if single and query_1HSD.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             return ragged_attention(query_1HSD, key_1KSD, value_1KSD, self._ragged_layout(window), scale)
         P, N, T = self.prefix_length, self.count, self.longest
         heads, size = query_1HSD.shape[1], query_1HSD.shape[3]

@@ -17,7 +17,8 @@ class QuickLinear(nn.Linear):
     """nn.Linear; in single precision on a processor its products, forward and backward, are `matmul_nt`'s."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or input.dtype != torch.float32 or self.weight.dtype != torch.float32:
+        single = input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
+        if not single or torch.is_autocast_enabled("cpu"):
             return F.linear(input, self.weight, self.bias)
         flat = input.reshape(-1, input.shape[-1])
         out: Tensor

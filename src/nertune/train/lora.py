@@ -24,7 +24,8 @@ class FusedLoraLinear(PeftLoraLinear):
     """PEFT's LoRA layer with another forward pass; parameters, saving and merging are PEFT's."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if args or kwargs or not _is_plain(self) or x.dtype != torch.float32 or x.device.type != "cpu":
+        single = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if args or kwargs or not single or not _is_plain(self):
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
         name = self.active_adapters[0]
