@@ -22,12 +22,14 @@ _ANSWER_BASE, _ANSWER_FACTOR = 48, 3
 class Recognizer:
     """A renderer and an engine: the same prompt that training saw, generated, read and grounded.
 
-    `max_new_tokens` limits an answer; None allows three times the text's own tokens and 48 more.
+    `max_new_tokens` limits an answer; None allows three times the text's own tokens and 48 more. `constrained`: only
+    answers that can be true are generated; without it the model is free, and its answers are repaired where they must be.
     """
 
     renderer: Renderer
     engine: Engine
     max_new_tokens: int | None = None
+    constrained: bool = False
 
     def extract(self, text: str) -> Prediction:
         """Entities of one text. Raises InputError for a text that cannot be used."""
@@ -61,7 +63,14 @@ class Recognizer:
         if limit is None:
             own = max(len(prompt_ids) - len(shared), len(self.renderer.answer_ids(text)))
             limit = _ANSWER_BASE + _ANSWER_FACTOR * own
-        return Request(prompt_ids, self.renderer.stop_ids, limit, shared_prefix=len(shared) if starts_alike else 0)
+        return Request(
+            prompt_ids,
+            self.renderer.stop_ids,
+            limit,
+            shared_prefix=len(shared) if starts_alike else 0,
+            grammar=self.renderer.grammar(text) if self.constrained else None,
+            draft=self.renderer.draft(text),
+        )
 
     def _read(self, text: str, completion: Completion) -> Prediction:
         answer = self.renderer.parse(completion.ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from nertune.schema import StopReason
@@ -17,20 +17,29 @@ class Request:
 
     `shared_prefix`: how many leading tokens all prompts of the same task have in common, where that is known; an engine
     may compute them once.
+    `grammar`: the answer must be in this language, a Lark grammar in llguidance's dialect; None leaves the model free.
+    `draft`: from the answer so far, the text that most likely follows; a guess that an engine may verify, nothing more.
     """
 
     prompt_ids: tuple[int, ...]
     stop_ids: frozenset[int]
     max_new_tokens: int
     shared_prefix: int = 0
+    grammar: str | None = None
+    draft: Callable[[str], str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one request: new token ids without the stop token, and why it ended."""
+    """The answer to one request: new token ids without the stop token, and why it ended.
+
+    `logprobs`: natural logarithm of each token's probability among those that the grammar allowed at its place, one for
+    each of `ids` and one more for the stop token where there is one; empty where the engine does not tell.
+    """
 
     ids: tuple[int, ...]
     stop: StopReason
+    logprobs: tuple[float, ...] = field(default=(), compare=False)
 
 
 class Engine(Protocol):

@@ -7,9 +7,9 @@ turn, so the untrained part of a row and the prompt at inference are equal by co
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from nertune.errors import InputError
@@ -94,6 +94,14 @@ class Renderer:
         prompt = self.prompt_ids(document.text)
         trained = self.answer_ids(self.spec.answer.write(document)) + list(self.tail_ids)
         return Row(prompt + trained, [0] * len(prompt) + [1] * len(trained))
+
+    def grammar(self, text: str) -> str:
+        """The language of the answers that can be true of a text, as the answer format writes it."""
+        return self.spec.answer.grammar(text, self.spec.labels)
+
+    def draft(self, text: str) -> Callable[[str], str]:
+        """From an unfinished answer to what most likely follows it."""
+        return partial(self.spec.answer.draft, text)
 
     def parse(self, answer_ids: Sequence[int]) -> ParsedAnswer:
         """Read a generated answer; ids from the first stop token on are ignored."""

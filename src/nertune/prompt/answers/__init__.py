@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nertune.errors import InputError
-from nertune.prompt.answers.base import AnswerFormat, ParsedAnswer, Placed
+from nertune.prompt.answers.base import AnswerFormat, ParsedAnswer, Placed, Written
 from nertune.prompt.answers.inline import InlineAnswer
 from nertune.prompt.answers.listed import JsonAnswer, JsonLinesAnswer
 
@@ -19,6 +19,7 @@ __all__ = [
     "JsonLinesAnswer",
     "ParsedAnswer",
     "Placed",
+    "Written",
     "answer_format",
 ]
 

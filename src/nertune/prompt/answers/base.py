@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from nertune.schema import Document, Mention, ParseOutcome
+from nertune.schema import Document, LabelSet, Mention, ParseOutcome
 
-__all__ = ["AnswerFormat", "ParsedAnswer", "Placed"]
+__all__ = ["AnswerFormat", "ParsedAnswer", "Placed", "Written"]
+
+
+class Written(NamedTuple):
+    """Where in an answer an entity is written: half-open characters of the answer.
+
+    `span`: everything that decides where the entity begins and ends, closing mark included; `label`: its label's name.
+    """
+
+    span: tuple[int, int]
+    label: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +35,14 @@ class ParsedAnswer:
 
     Formats that list entities fill `mentions`, in the order of the answer. Formats that copy the text fill `copy` and
     `placed`, whose offsets count in `copy`. `outcome` says whether the answer was read as it stands.
+    `written` says where each of `mentions` or of `placed` stands in the answer; empty where that is not known.
     """
 
     outcome: ParseOutcome
     mentions: tuple[Mention, ...] = ()
     copy: str | None = None
     placed: tuple[Placed, ...] = field(default=())
+    written: tuple[Written, ...] = ()
 
 
 class AnswerFormat(Protocol):
@@ -52,6 +64,17 @@ class AnswerFormat(Protocol):
 
     def parse(self, answer: str) -> ParsedAnswer:
         """Read an answer. Never raises: what cannot be read is said in the outcome."""
+        ...
+
+    def grammar(self, text: str, labels: LabelSet) -> str:
+        """The language of the answers that can be true of `text`: a Lark grammar in llguidance's dialect.
+
+        Every answer in it is read as CLEAN, names only `labels`, and only what stands in the text.
+        """
+        ...
+
+    def draft(self, text: str, answer: str) -> str:
+        """What most likely follows an unfinished answer as far as it is a copy of the text; empty where nothing can be said."""
         ...
 
     def options(self) -> dict[str, object]:

@@ -7,15 +7,17 @@ Crossing entities cannot be written. The format of "Inline" in arXiv 2601.17898.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from nertune.errors import InputError
 from nertune.prompt.answers.base import ParsedAnswer, Placed
-from nertune.schema import Document, Entity, ParseOutcome
+from nertune.schema import Document, Entity, LabelSet, ParseOutcome
 
 __all__ = ["InlineAnswer"]
 
 _ESCAPED = frozenset("[]|\\")
+_DEPTH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,33 @@ class InlineAnswer:
             return ParsedAnswer(ParseOutcome.INVALID, copy="")
         outcome = ParseOutcome.REPAIRED if repaired or starts else ParseOutcome.CLEAN
         return ParsedAnswer(outcome, copy="".join(copy), placed=tuple(placed))
+
+    def grammar(self, text: str, labels: LabelSet) -> str:
+        """A verbatim copy with marks anywhere, and well-formed brackets around anything: the answer is in both languages.
+
+        Their intersection is regular; its states are pairs of a place in the text and a depth of brackets.
+        """
+        copy = " ".join(f"MARK* {json.dumps(_escaped(c), ensure_ascii=False)}" for c in text)
+        rules = [
+            "start: ANSWER",
+            "ANSWER: COPY & INSIDE0",
+            f"COPY: {copy} MARK*",
+            'MARK: "[" | " | " LABEL "]"',
+            "LABEL: " + " | ".join(json.dumps(label, ensure_ascii=False) for label in labels),
+            r"CHARACTER: /(?s:[^\[\]|\\])|\\[\[\]|\\]/",
+            f"INSIDE{_DEPTH}: CHARACTER+",
+        ]
+        for depth in range(_DEPTH):
+            rules.append(f'ENTITY{depth + 1}: "[" INSIDE{depth + 1} " | " LABEL "]"')
+            rules.append(f"INSIDE{depth}: (CHARACTER | ENTITY{depth + 1})+")
+        return "\n".join(rules)
+
+    def draft(self, text: str, answer: str) -> str:
+        return ""
+
+
+def _escaped(character: str) -> str:
+    return "\\" + character if character in _ESCAPED else character
 
 
 def _label_end(answer: str, bar: int) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 import json_repair
 
 from nertune.prompt.answers.base import ParsedAnswer
-from nertune.schema import Document, Mention, ParseOutcome
+from nertune.schema import Document, LabelSet, Mention, ParseOutcome
 
 __all__ = ["JsonAnswer", "JsonLinesAnswer"]
 
@@ -43,6 +43,12 @@ class JsonAnswer:
     def write(self, document: Document) -> str:
         rows = [{self.label_key: m.label, self.text_key: m.text} for m in _mentions(document, distinct=self.distinct)]
         return json.dumps(rows, ensure_ascii=False)
+
+    def grammar(self, text: str, labels: LabelSet) -> str:
+        raise NotImplementedError
+
+    def draft(self, text: str, answer: str) -> str:
+        return ""
 
     def parse(self, answer: str) -> ParsedAnswer:
         value, outcome = _read_json(answer)
@@ -80,6 +86,12 @@ class JsonLinesAnswer:
     def write(self, document: Document) -> str:
         rows = [{self.text_key: m.text, self.label_key: m.label} for m in _mentions(document, distinct=self.distinct)]
         return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) or self.nothing
+
+    def grammar(self, text: str, labels: LabelSet) -> str:
+        raise NotImplementedError
+
+    def draft(self, text: str, answer: str) -> str:
+        return ""
 
     def parse(self, answer: str) -> ParsedAnswer:
         """Objects may follow each other with or without line breaks."""
