@@ -70,9 +70,14 @@ class Recognizer:
             shared_prefix=len(shared) if starts_alike else 0,
             grammar=self.renderer.grammar(text) if self.constrained else None,
             draft=self.renderer.draft(text),
+            messages=self.renderer.messages(text),
+            schema=self.renderer.schema() if self.constrained else None,
         )
 
     def _read(self, text: str, completion: Completion) -> Prediction:
-        answer = self.renderer.parse(completion.ids)
+        if completion.text is None:
+            answer = self.renderer.parse(completion.ids)
+        else:
+            answer = self.renderer.spec.answer.parse(completion.text)
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels)
         return Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)
