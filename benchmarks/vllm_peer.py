@@ -89,7 +89,9 @@ class VllmServer:
         deadline = time.monotonic() + 60 * self._minutes
         while not self._ready():
             if self._process.poll() is not None:
-                raise VllmError(f"ended with exit code {self._process.returncode}; its last lines:\n{self.last_lines()}")
+                raise VllmError(
+                    f"ended with exit code {self._process.returncode}; its last lines:\n{self.last_lines()}"
+                )
             if time.monotonic() > deadline:
                 raise VllmError(f"not ready after {self._minutes:g} minutes; its last lines:\n{self.last_lines()}")
             time.sleep(_EVERY)
@@ -123,7 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory with an adapter")
     parser.add_argument("--python", type=Path, default=PYTHON, help="vLLM's (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=30, help="end by itself after this long (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=30, help="end by itself after this long (default: %(default)s)"
+    )
     options = parser.parse_args()
     with VllmServer(options.run, python=options.python) as server:
         print(f"{server.url}#ner", flush=True)

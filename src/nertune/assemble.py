@@ -1,4 +1,4 @@
-"""Where rooms are wired together: a run directory becomes a Recognizer.
+"""Where rooms are wired together: a run directory, or a server's address, becomes a Recognizer.
 
 No room knows another's insides; this module, the command line and the quickstart are the only ones that see several.
 """
@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nertune.errors import MissingFileError, RunError
+from nertune.errors import InputError, MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
-from nertune.prompt import PromptSpec, Renderer, template_hash
+from nertune.generate.endpoint import Endpoint, is_endpoint
+from nertune.generate.remote import RemoteEngine
+from nertune.prompt import PlainTokenizer, PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
 
-__all__ = ["f1_reader", "load", "untrained"]
+__all__ = ["connect", "f1_reader", "load", "load_renderer", "untrained"]
 
 if TYPE_CHECKING:
     from nertune.train.measure import Reader
@@ -25,8 +27,9 @@ Report = Callable[[str, int, int], None]
 
 
 def load(
-    run: str | Path,
+    model: str | Path,
     *,
+    run: str | Path | None = None,
     task: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
@@ -34,37 +37,100 @@ def load(
     max_new_tokens: int | None = None,
     report: Report | None = None,
 ) -> Recognizer:
-    """A Recognizer from a run directory written by `nertune train`.
+    """A Recognizer from a run directory written by `nertune train`, or from a server: `http://host:port/v1#model-name`.
 
-    `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
-    `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
-    model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
-    tokens; None fits it to the text.
+    `run`: for a server, the run that it serves; `connect` has more to choose there, and `device`, `dtype` and
+    `batch_size` mean nothing. `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes
+    the first accelerator. `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with
+    "auto", and on the model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit
+    of one answer, in tokens; None fits it to the text.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
-    task that the run does not know, or none where it has several.
+    task that the run does not know, or none where it has several; for a server what `connect` raises.
     """
+    if is_endpoint(model):
+        return connect(str(model), run=run, task=task, max_new_tokens=max_new_tokens, report=report)
+    if run is not None:
+        raise InputError(
+            f"{model} is no server's address (http://host:port/v1#model-name), so run={str(run)!r} is too much"
+        )
+    folder, manifest, spec = _open_run(model, task)
+    check_weights(folder, manifest.kind)
+    from nertune.models import load_model
+
+    renderer = _renderer(folder, manifest, spec, report)
+    if manifest.kind == "model":
+        weights = load_model(str(folder), dtype=dtype, device=device)
+    else:
+        quantize = manifest.quantize if dtype == "auto" else None
+        weights = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
+        tokenizer: Any = renderer.tokenizer
+        weights = _with_adapter(weights, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
+    return _recognizer(weights, renderer, batch_size, max_new_tokens)
+
+
+def connect(
+    address: str,
+    *,
+    run: str | Path | None = None,
+    prompt: PromptSpec | None = None,
+    task: str | None = None,
+    max_new_tokens: int | None = None,
+    constrained: bool = True,
+    concurrency: int = 16,
+    timeout: float = 300,
+    retries: int = 5,
+    requests_per_minute: float | None = None,
+    report: Report | None = None,
+) -> Recognizer:
+    """A Recognizer over an OpenAI-compatible server: `http://host:port/v1#model-name`.
+
+    `run`: the run that is served there; its prompt is used, and of the model only the tokenizer is loaded. `prompt`
+    instead, for a model that was not trained here. `constrained`: vLLM is sent the grammar of the answers, other servers a
+    JSON schema where the answer format has one; False leaves the model free. `concurrency`: requests at a time. `timeout`:
+    seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. The key for the server is
+    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY.
+    Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
+    fails, MissingExtraError without the extra `remote`; for a run as `load` does.
+    """
+    if prompt is not None and run is None:
+        renderer = Renderer(PlainTokenizer(), prompt)
+    elif run is not None and prompt is None:
+        renderer = load_renderer(run, task=task, report=report)
+    else:
+        raise InputError(
+            f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
+            "(--run RUN), or for a model that was not trained here the labels (--labels name,company)"
+        )
+    endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
+    engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
+    return Recognizer(renderer, engine, max_new_tokens, constrained)
+
+
+def load_renderer(run: str | Path, *, task: str | None = None, report: Report | None = None) -> Renderer:
+    """The prompts of a run: its tokenizer and templates, no weights. Raises as `load` does."""
+    folder, manifest, spec = _open_run(run, task)
+    return _renderer(folder, manifest, spec, report)
+
+
+def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, PromptSpec]:
     folder = Path(run)
     if not folder.is_dir():
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
-    spec = manifest.prompt_of(task)
-    check_weights(folder, manifest.kind)
-    from nertune.models import load_model, load_tokenizer
+    return folder, manifest, manifest.prompt_of(task)
 
-    tokenizer = load_tokenizer(str(folder) if manifest.has_tokenizer else manifest.base_model, report=report)
+
+def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:
+    from nertune.models import load_tokenizer
+
+    whose = str(folder) if manifest.has_tokenizer else manifest.base_model
+    tokenizer = load_tokenizer(whose, report=report)
     if template_hash(tokenizer) != manifest.template_hash:
-        whose = str(folder) if manifest.has_tokenizer else manifest.base_model
         raise RunError(
             f"{folder / MANIFEST}: the run was trained with another chat template than {whose} has now, so "
             "its prompts would differ from the trained ones. Use the model's files of that time, or train again"
         )
-    if manifest.kind == "model":
-        model = load_model(str(folder), dtype=dtype, device=device)
-    else:
-        quantize = manifest.quantize if dtype == "auto" else None
-        model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
-        model = _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    return _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    return Renderer(tokenizer, spec)
 
 
 def untrained(

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,7 +27,9 @@ _T = TypeVar("_T")
 _KEYS = ("NERTUNE_API_KEY", "OPENAI_API_KEY")
 _CONNECT_SECONDS = 10.0
 _SHOWN = 300  # characters of what a server says
-_TOO_LONG = re.compile(r"context[ _](?:length|size|window)|too long|too many tokens|exceeds? the (?:available|limit)", re.I)
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|size|window)|too long|too many tokens|exceeds? the (?:available|limit)", re.I
+)
 _CONSTRAINT = re.compile(r"grammar|structured|response_format|json_?schema|guided", re.I)
 
 
@@ -90,6 +92,37 @@ class Endpoint:
         except (openai.OpenAIError, ValueError) as error:  # a body that is not JSON
             raise self._error(f"what it answered cannot be read ({type(error).__name__}: {error})") from error
 
+    def tokenize(self, messages: Sequence[tuple[str, str]]) -> list[int] | None:
+        """The prompt that the server itself makes of messages, as token ids; None where it does not tell.
+
+        vLLM's `/tokenize`, which applies the model's chat template.
+        """
+        body = {
+            "model": self.model,
+            "messages": [{"role": role, "content": content} for role, content in messages],
+            "add_generation_prompt": True,
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+        try:
+            said: Any = self.call(lambda client: client.post(f"{self.root}/tokenize", body=body, cast_to=object))
+        except EndpointError as error:
+            if error.exit_code == 2:
+                return None
+            raise
+        ids = said.get("tokens") if isinstance(said, dict) else None
+        whole = isinstance(ids, list) and bool(ids) and all(isinstance(token_id, int) for token_id in ids)
+        return list(ids) if whole else None
+
+    def count(self, messages: Sequence[tuple[str, str]]) -> int | None:
+        """How many tokens the server makes of messages, as it counts them for an answer; None where it does not."""
+        chat: Any = [{"role": role, "content": content} for role, content in messages]
+        answer = self.call(
+            lambda client: client.chat.completions.create(
+                model=str(self.model), messages=chat, extra_body={"max_tokens": 1}, temperature=0
+            )
+        )
+        return getattr(getattr(answer, "usage", None), "prompt_tokens", None)
+
     def _connect(self) -> openai.OpenAI:
         try:
             import openai
@@ -115,6 +148,7 @@ class Endpoint:
         try:
             listed: Any = self._call(quick, lambda client: client.get("/models", cast_to=object), "")
         except _NotFoundError:
+            self._look_below(quick)
             if self.model is None:
                 raise
             return  # some gateways do not list their models
@@ -126,12 +160,22 @@ class Endpoint:
         if any(row.get("owned_by") == "vllm" for row in rows):
             self.vllm = self._version(quick)
 
+    def _look_below(self, client: openai.OpenAI) -> None:
+        """Say so where the address lacks its end."""
+        try:
+            self._call(client, lambda client: client.get(f"{self.url}/v1/models", cast_to=object), "")
+        except EndpointError:
+            return
+        raise self._error(f"no API there, but there is one at {self.url}/v1. Name that address", 2)
+
     def _known(self, name: str | None) -> str:
         if name is None and len(self.models) == 1:
             return self.models[0]
         shown = ", ".join(self.models[:20]) + (", …" if len(self.models) > 20 else "")
         if name is None:
-            raise UnknownModelError(f"{self.url}: which model? Name one as {self.url}#NAME. It serves: {shown or 'none'}")
+            raise UnknownModelError(
+                f"{self.url}: which model? Name one as {self.url}#NAME. It serves: {shown or 'none'}"
+            )
         if name not in self.models:
             near = difflib.get_close_matches(name, self.models, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -162,10 +206,11 @@ class Endpoint:
                 f"{self.url}: no such page there (status 404, {error.request.url.path}). {_ENDS_IN_V1}", exit_code=2
             ) from error
         if status in (400, 413, 422) and (_TOO_LONG.search(said) or error.code == "context_length_exceeded"):
-            raise InputError(f"{about}the prompt is too long for {self.model}; split the text.{tail}") from error
+            raise InputError(f"{about}prompt and answer do not fit into {self.model}; split the text.{tail}") from error
         if status in (400, 422) and _CONSTRAINT.search(said):
             raise self._error(
-                f"refuses the grammar or schema that answers are to keep to.{tail} --unconstrained leaves the model free", 2
+                f"refuses the grammar or schema that answers are to keep to.{tail} --unconstrained leaves the model free",
+                2,
             ) from error
         if status == 429:
             raise self._error(
