@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from nertune.assemble import connect, load
 from nertune.extract import Recognizer
-from nertune.generate import Completion, Request
+from nertune.generate import Completion, Engine, Request
 from nertune.generate.remote import RemoteEngine
 from nertune.prompt import Renderer
 from nertune.schema import Document, Prediction
@@ -117,22 +117,37 @@ def compare(local: Recognizer, served: Recognizer, texts: Sequence[str], *, repo
     def tell(what: str) -> Callable[[int], None]:
         return lambda done: report(what, done, len(texts)) if report else None
 
-    requests = local.requests(texts)
-    partings: list[Parting] = []
     endpoint = cast(RemoteEngine, served.engine).endpoint
+    here, there = _Recording(local.engine), _Recording(served.engine)
+    theirs = replace(served, engine=there).extract_many(texts, done=tell("answers from the server"))
+    ours = replace(local, engine=here).extract_many(texts, done=tell("answers from here"))
+    partings: list[Parting] = []
     by: Literal["ids", "number"] | None = None
-    for number, request in enumerate(requests, 1):
+    for number, (request, answer, other) in enumerate(zip(here.requests, here.answers, there.answers, strict=True), 1):
         ids = endpoint.tokenize(request.messages)
         count = len(ids) if ids is not None else endpoint.count(request.messages)
         by = "ids" if ids is not None else "number" if count is not None else None
         partings += _prompt_partings(local.renderer, number, request, ids, count)
-        tell("comparing prompts")(number)
-    answers = local.engine.generate(requests, done=tell("answers from here"))
-    theirs = served.engine.generate(requests, done=tell("answers from the server"))
-    for number, (text, ours, other) in enumerate(zip(texts, answers, theirs, strict=True), 1):
-        partings += _answer_partings(local.renderer, number, ours, other)
-        partings += _entity_partings(number, local.read(text, ours), served.read(text, other))
+        partings += _answer_partings(local.renderer, number, answer, other)
+        tell("prompts of the server")(number)
+    for number, (prediction, other_prediction) in enumerate(zip(ours, theirs, strict=True), 1):
+        partings += _entity_partings(number, prediction, other_prediction)
     return Parity(len(texts), by, tuple(sorted(partings, key=lambda parting: parting.text)))
+
+
+class _Recording:
+    """An engine that remembers what passed through it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.requests: list[Request] = []
+        self.answers: list[Completion] = []
+
+    def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
+        answers = self._engine.generate(requests, done=done)
+        self.requests += requests
+        self.answers += answers
+        return answers
 
 
 def _prompt_partings(

@@ -37,12 +37,9 @@ class Recognizer:
 
     def extract_many(self, texts: Sequence[str], *, done: Callable[[int], None] | None = None) -> list[Prediction]:
         """Predictions in the order of the texts. `done(n)` is told how many answers have ended so far."""
-        completions = self.engine.generate(self.requests(texts), done=done)
-        return [self.read(text, completion) for text, completion in zip(texts, completions, strict=True)]
-
-    def requests(self, texts: Sequence[str]) -> list[Request]:
-        """What the engine is asked about texts. Raises InputError for a text that cannot be used."""
-        return [self._request(number, text) for number, text in enumerate(texts, 1)]
+        requests = [self._request(number, text) for number, text in enumerate(texts, 1)]
+        completions = self.engine.generate(requests, done=done)
+        return [self._read(text, completion) for text, completion in zip(texts, completions, strict=True)]
 
     def extract_stream(self, texts: Iterable[str], *, chunk: int = 256) -> Iterator[Prediction]:
         """Predictions as they come, `chunk` texts at a time, in bounded memory."""
@@ -77,8 +74,7 @@ class Recognizer:
             schema=self.renderer.schema() if self.constrained else None,
         )
 
-    def read(self, text: str, completion: Completion) -> Prediction:
-        """What an answer says about its text, grounded there."""
+    def _read(self, text: str, completion: Completion) -> Prediction:
         if completion.text is None:
             answer = self.renderer.parse(completion.ids)
         else:

@@ -110,8 +110,9 @@ class Endpoint:
                 return None
             raise
         ids = said.get("tokens") if isinstance(said, dict) else None
-        whole = isinstance(ids, list) and bool(ids) and all(isinstance(token_id, int) for token_id in ids)
-        return list(ids) if whole else None
+        if not isinstance(ids, list) or not ids or not all(isinstance(token_id, int) for token_id in ids):
+            return None
+        return ids
 
     def count(self, messages: Sequence[tuple[str, str]]) -> int | None:
         """How many tokens the server makes of messages, as it counts them for an answer; None where it does not."""
