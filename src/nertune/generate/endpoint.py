@@ -27,9 +27,7 @@ _T = TypeVar("_T")
 _KEYS = ("NERTUNE_API_KEY", "OPENAI_API_KEY")
 _CONNECT_SECONDS = 10.0
 _SHOWN = 300  # characters of what a server says
-_TOO_LONG = re.compile(
-    r"context[ _](?:length|size|window)|too long|too many tokens|exceeds? the (?:available|limit)", re.I
-)
+_TOO_LONG = re.compile(r"context[ _](?:length|size|window)|too (?:long|large)|too many tokens|max_model_len", re.I)
 _CONSTRAINT = re.compile(r"grammar|structured|response_format|json_?schema|guided", re.I)
 
 
