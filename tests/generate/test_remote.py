@@ -16,7 +16,7 @@ from nertune.generate import Completion, Request
 from nertune.generate.endpoint import Endpoint, is_endpoint
 from nertune.generate.remote import RemoteEngine, grammar_for_vllm
 from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
-from nertune.schema import LabelSet
+from nertune.schema import LabelSet, ParseOutcome
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 LABELS = LabelSet(("name", "address"))
@@ -127,14 +127,35 @@ def test_a_schema_goes_to_other_servers_as_it_is_for_a_model_trained_on_it(plain
     assert "structured_outputs" not in plain.posts()[0].body
 
 
-def test_any_other_model_is_asked_for_an_object_and_the_list_is_taken_out_of_it(plain, fake):
-    plain.answers[CHAT] = lambda body: fake.chat('{"entities": ["杭州"]}')
-    request = Request((5,), frozenset({1}), 3, messages=REQUEST.messages, schema=SCHEMA)
-    (answer,) = engine(plain, token_ids=False).generate([request])
-    assert answer.text == '["杭州"]'
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("json", '{"entities": [{"label": "address", "text": "杭州"}]}'),
+        ("grouped", '{"name": [], "address": ["杭州"]}'),
+    ],
+)
+def test_any_other_model_is_asked_for_an_object_with_every_key_required(plain, fake, answer, said):
+    """What OpenAI's strict mode takes; a list is taken out of its object again."""
+    plain.answers[CHAT] = lambda body: fake.chat(said)
+    prediction = connect(plain.url, prompt=spec(answer)).extract("在杭州")
+    assert [(e.label, e.text) for e in prediction.entities] == [("address", "杭州")]
+    assert prediction.outcome is ParseOutcome.CLEAN
     schema = plain.posts()[0].body["response_format"]["json_schema"]["schema"]
     assert schema["type"] == "object"
-    assert schema["properties"]["entities"] == SCHEMA
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        assert "minLength" not in part
+        if part["type"] == "object":
+            assert part["required"] == list(part["properties"])
+            assert part["additionalProperties"] is False
+        waiting += [*part.get("properties", {}).values(), *([part["items"]] if "items" in part else [])]
+
+
+def test_formats_that_are_no_json_leave_other_servers_free(plain, fake):
+    plain.answers[CHAT] = lambda body: fake.chat("在[杭州 | address]")
+    assert connect(plain.url, prompt=spec("inline")).extract("在杭州").entities
+    assert "response_format" not in plain.posts()[0].body
 
 
 @pytest.mark.parametrize(
@@ -350,7 +371,7 @@ def test_a_model_not_trained_here_is_asked_by_labels_and_its_answer_grounded(pla
     plain.answers[CHAT] = lambda body: fake.chat(
         '[{"label": "address", "text": "杭州"}, {"label": "name", "text": "叶"}]'
     )
-    recognizer = connect(plain.url, prompt=spec("json"), constrained=False)
+    recognizer = connect(plain.url, prompt=spec("jsonl"))
     prediction = recognizer.extract("在杭州")
     assert [(e.label, e.start, e.end) for e in prediction.entities] == [("address", 1, 3)]
     assert [mention.text for mention in prediction.ungrounded] == ["叶"]

@@ -75,9 +75,10 @@ class Recognizer:
         )
 
     def _read(self, text: str, completion: Completion) -> Prediction:
+        cut = completion.stop == "length"
         if completion.text is None:
-            answer = self.renderer.parse(completion.ids)
+            answer = self.renderer.parse(completion.ids, cut=cut)
         else:
-            answer = self.renderer.spec.answer.parse(completion.text)
+            answer = self.renderer.spec.answer.parse(completion.text, cut=cut)
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels)
         return Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)

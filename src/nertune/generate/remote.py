@@ -130,9 +130,13 @@ class RemoteEngine:
             extra |= {**_PLAIN, "chat_template_kwargs": {"enable_thinking": False}}
             if request.grammar:
                 extra["structured_outputs"], schema = {"grammar": grammar_for_vllm(request.grammar)}, None
+        # A model trained here is asked for what it was trained on; any other may be behind OpenAI's strict mode, which
+        # takes objects alone.
         wrapped = schema is not None and not self._token_ids and schema.get("type") != "object"
+        if wrapped:
+            schema = {"type": "object", "properties": {_WRAP: schema}, "additionalProperties": False}
         if schema is not None:
-            extra["response_format"] = _response_format(schema, wrapped=wrapped)
+            extra["response_format"] = _response_format(schema if self._token_ids else _strict(schema))
         openai_itself = (urlsplit(self.endpoint.url).hostname or "").endswith("openai.com")
         extra["max_completion_tokens" if openai_itself else "max_tokens"] = request.max_new_tokens
         messages: Any = [{"role": role, "content": content} for role, content in request.messages]
@@ -183,17 +187,19 @@ def grammar_for_vllm(grammar: str, stop_ids: frozenset[int] = frozenset()) -> st
     return f"{head}{answer}\nstart: nertune_answer <[{ends}]>?"
 
 
-def _response_format(schema: Mapping[str, Any], *, wrapped: bool) -> dict[str, Any]:
-    """OpenAI's own models take a schema of an object alone: a list of entities is made the one key of an object."""
-    whole: Mapping[str, Any] = schema
-    if wrapped:
-        whole = {
-            "type": "object",
-            "properties": {_WRAP: schema},
-            "required": [_WRAP],
-            "additionalProperties": False,
-        }
-    return {"type": "json_schema", "json_schema": {"name": "entities", "strict": True, "schema": whole}}
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "entities", "strict": True, "schema": schema}}
+
+
+def _strict(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema within OpenAI's strict mode: every property required, no lengths of strings."""
+    strict = {key: value for key, value in schema.items() if key != "minLength"}
+    if "items" in strict:
+        strict["items"] = _strict(strict["items"])
+    if "properties" in strict:
+        strict["properties"] = {name: _strict(value) for name, value in strict["properties"].items()}
+        strict["required"] = list(strict["properties"])
+    return strict
 
 
 def _unwrapped(text: str) -> str:
