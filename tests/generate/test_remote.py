@@ -368,9 +368,8 @@ def test_the_missing_extra_is_named(vllm, monkeypatch):
 
 
 def test_a_model_not_trained_here_is_asked_by_labels_and_its_answer_grounded(plain, fake):
-    plain.answers[CHAT] = lambda body: fake.chat(
-        '[{"label": "address", "text": "杭州"}, {"label": "name", "text": "叶"}]'
-    )
+    rows = [{"entity_text": "杭州", "entity_label": "address"}, {"entity_text": "叶", "entity_label": "name"}]
+    plain.answers[CHAT] = lambda body: fake.chat("\n".join(map(json.dumps, rows)))
     recognizer = connect(plain.url, prompt=spec("jsonl"))
     prediction = recognizer.extract("在杭州")
     assert [(e.label, e.start, e.end) for e in prediction.entities] == [("address", 1, 3)]
