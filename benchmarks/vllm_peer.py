@@ -9,11 +9,13 @@ folder; the server itself runs without nertune.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -129,14 +131,11 @@ def main() -> None:
         "--minutes", type=float, default=30, help="end by itself after this long (default: %(default)s)"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by the context's end, which ends the server
     with VllmServer(options.run, python=options.python) as server:
         print(f"{server.url}#ner", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             time.sleep(60 * options.minutes)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            print(server.last_lines(40), flush=True)
 
 
 if __name__ == "__main__":
