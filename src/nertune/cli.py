@@ -406,6 +406,8 @@ def _read_data(options: argparse.Namespace) -> Any:
 
     run = getattr(options, "served_run", None) or options.model
     labels = RunManifest.read(Path(run)).prompt_of(options.task).labels.names if Path(run).is_dir() else None
+    if getattr(options, "labels", None):
+        labels = _prompt_of_labels(options).labels.names
     corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
     for line in corpus.notes:
         _say(f"{options.data}: {line}")
