@@ -9,13 +9,15 @@ import time
 
 import pytest
 
-from nertune import connect
+from nertune import connect, load
 from nertune.errors import EndpointError, InputError, MissingExtraError, UnknownModelError
 from nertune.extract import Recognizer
 from nertune.generate import Completion, Request
 from nertune.generate.endpoint import Endpoint, is_endpoint
 from nertune.generate.remote import RemoteEngine, grammar_for_vllm
-from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
+from nertune.models import load_tokenizer
+from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format, template_hash
+from nertune.run import RunManifest
 from nertune.schema import LabelSet, ParseOutcome
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -388,6 +390,27 @@ def test_a_served_model_without_its_tokenizer_gets_messages_and_the_grammar_from
     (asked,) = server.posts()
     assert asked.body["structured_outputs"] == {"grammar": grammar_for_vllm(spec().answer.grammar("在杭州", LABELS))}
     assert asked.body["max_tokens"] == 9
+
+
+def test_a_served_run_gives_its_prompt_and_its_tokenizer_and_no_weights(vllm, fake, family_of, tmp_path):
+    family_of("qwen3").tokenizer.save_pretrained(tmp_path / "base")
+    tokenizer = load_tokenizer(str(tmp_path / "base"))
+    run, renderer = tmp_path / "run", Renderer(tokenizer, spec())
+    run.mkdir()
+    RunManifest(str(tmp_path / "base"), spec(), template_hash(tokenizer), tuple(renderer.stop_ids), 99).write(run)
+    answer = [*renderer.answer_ids("在[杭州 | address]"), renderer.tail_ids[0]]
+    vllm.answers[COMPLETIONS] = lambda body: fake.completion(answer)
+    prediction = load(f"{vllm.url}#ner", run=run).extract("在杭州")
+    assert [(e.label, e.start, e.end) for e in prediction.entities] == [("address", 1, 3)]
+    (asked,) = vllm.posts()
+    assert asked.body["prompt"] == renderer.prompt_ids("在杭州")
+    assert asked.body["stop_token_ids"] == sorted(renderer.stop_ids)
+    with pytest.raises(InputError, match="has one prompt and no tasks"):
+        load(vllm.url, run=run, task="people")
+    with pytest.raises(InputError, match="no such run directory"):
+        load(vllm.url, run=tmp_path / "gone")
+    with pytest.raises(InputError, match="no server's address"):
+        load(run, run=run)
 
 
 def test_a_server_needs_a_run_or_labels(plain):
