@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 
 from nertune.schema import LabelSet
 
-__all__ = ["copy_grammar", "literal", "most_mentions", "one_of", "stretch_rules"]
+__all__ = ["copy_grammar", "literal", "most_mentions", "one_of", "repeated", "stretch_rules"]
+
+_MOST = 1_000_000
 
 
 def literal(text: str) -> str:
@@ -35,11 +37,12 @@ def copy_grammar(
 
     Their intersection is regular: its states are pairs of a place in the text and the marks that are open, at most `depth`.
     llguidance looks ahead through an intersection, so no byte is allowed after which nothing would be.
-    `pieces`: the characters of the text as they are written; `mark`: what may stand between two of them; `closing`:
-    what may stand after the last; `character`: any of them; `entity`: from the rule for what stands inside an entity to the rule of that entity; `rules`:
-    those that these use. `never`: what `closing` begins with, then no mark. It is no part of any answer. It makes what
-    llguidance has to look through the heavier the longer an entity goes on, so that it looks first where the entity ends:
-    otherwise it would look to the end of the text for every label, and give up on a long one.
+    `pieces`: the characters of the text as they are written; `mark`: what may stand between two of them; `closing`: what
+    may stand after the last; `character`: any of them; `entity`: from the rule for what stands inside an entity to the rule
+    of that entity; `rules`: those that these use.
+    `never`: something long that no copy holds. llguidance looks first along the path with the lesser rest, and `never`
+    makes that the one on which an entity ends: it would otherwise look to the end of the text for every label, and give
+    up on a long one.
     """
     copied = " ".join(f"MARK* {literal(piece)}" for piece in pieces)
     lines = [
@@ -70,5 +73,13 @@ def stretch_rules(text: str) -> list[str]:
 
 
 def most_mentions(text: str, labels: LabelSet) -> int:
-    """As many mentions as a text has stretches and a stretch has labels: no list of different entities is longer."""
-    return len(text) * (len(text) + 1) // 2 * len(labels)
+    """As many mentions as a text has stretches and a stretch has labels: no list of different entities is longer.
+
+    A million at the most: no answer is that long, and llguidance counts in 32 bits.
+    """
+    return min(len(text) * (len(text) + 1) // 2 * len(labels), _MOST)
+
+
+def repeated(item: str, separator: str, most: int) -> str:
+    """From one to `most` items. llguidance refuses a repetition of at most none."""
+    return item if most == 1 else f"{item} ({literal(separator)} {item}){{0,{most - 1}}}"
