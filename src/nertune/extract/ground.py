@@ -32,9 +32,9 @@ def ground(text: str, answer: ParsedAnswer, labels: LabelSet | None = None) -> G
     """Place an answer's mentions in the text. Mentions with a label outside `labels` are ungrounded.
 
     Tokenizers that normalize to NFC (Qwen's) give decomposed text back composed: such an answer is compared with the
-    composed text and its places are carried back.
+    composed text and its places are carried back, unless it is a copy of the text to the letter.
     """
-    composed = None if unicodedata.is_normalized("NFC", text) else _compose(text)
+    composed = None if answer.copy == text or unicodedata.is_normalized("NFC", text) else _compose(text)
     if composed is not None:
         entities, ungrounded = _ground_in(composed.text, answer)
         entities, outside = composed.carry_back(text, entities)
