@@ -16,7 +16,7 @@ from typing import TextIO
 
 from nertune import data
 from nertune.atomic import write_text
-from nertune.confidence import write_calibration
+from nertune.confidence import Calibration, write_calibration
 from nertune.errors import InputError, RunError
 from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
 from nertune.evaluate.measures import Measure
@@ -127,6 +127,7 @@ def calibrate_on(
     The recognizer gives the model's own scores. Returns the report, and what was written.
     """
     name = RunManifest.read(run).task_of(task)
+    Calibration.read(run, name)  # one that cannot be read is told of before the work
     if not os.access(run, os.W_OK):
         raise RunError(f"{run}: cannot be written to, and a calibration is kept in its run; use a copy of the run")
     with Meter("predicting", len(documents)) as meter:

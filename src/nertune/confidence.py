@@ -66,8 +66,8 @@ class Calibration:
     def read(cls, folder: Path, task: str | None = None) -> Calibration | None:
         """A run's calibration, or a task's; None where none was fitted. Raises RunError where it cannot be used."""
         path = folder / CALIBRATION
+        found = _open(path)
         try:
-            found = _read(path)
             value = found.get("calibration") if task is None else found.get("tasks", {}).get(task)
             if value is None:
                 return None
@@ -81,24 +81,16 @@ class Calibration:
                 constrained=bool(value["constrained"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(
-                f"{path}: damaged ({type(error).__name__}: {error}); remove it, or fit it again with nertune calibrate"
-            ) from error
+            raise _damaged(path, error) from error
 
 
 def write_calibration(folder: Path, value: Mapping[str, Any], task: str | None = None) -> None:
-    """Write a run's calibration, or a task's beside those of the others, whole or not at all."""
+    """Write a run's calibration, or a task's beside those of the others, whole or not at all.
+
+    Raises RunError where there is one for tasks already that cannot be read.
+    """
     path = folder / CALIBRATION
-    if task is None:
-        found: dict[str, Any] = {"calibration": value}
-    else:
-        try:
-            known = _read(path).get("tasks", {})
-        except ValueError:  # damaged: fitting anew is what mends it
-            known = {}
-        found = {"tasks": {**known, task: value}}
+    found = {"calibration": value} if task is None else {"tasks": {**_open(path).get("tasks", {}), task: value}}
     write_text(path, json.dumps({"format": _FORMAT, **found}, ensure_ascii=False, indent=2) + "\n")
 
 
@@ -141,13 +133,24 @@ def _least(label: str, min_score: MinScore, calibration: Calibration | None) -> 
     return float(min_score)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _open(path: Path) -> dict[str, Any]:
+    """What a calibration file holds; nothing where there is none."""
     if not path.is_file():
         return {}
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if value["format"] != _FORMAT:
-        raise RunError(f"{path}: written in format {value['format']}, this version reads {_FORMAT}")
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        form = value["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if form != _FORMAT:
+        raise RunError(f"{path}: written in format {form}, this version reads {_FORMAT}")
     return value
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: damaged ({type(error).__name__}: {error}); remove it, and fit it again with nertune calibrate"
+    )
 
 
 def _number(found: object, key: str, *, above: float | None = None, most: float = math.inf) -> float:

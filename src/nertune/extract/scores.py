@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from nertune.prompt import ParsedAnswer
+from nertune.prompt.answers.base import Written
 from nertune.schema import LabelSet
 
 __all__ = ["MentionScore", "mention_scores"]
@@ -60,8 +61,7 @@ def mention_scores(
         (span, (label[0], label[1] + _is_ambiguous(name, labels)))
         for name, (span, label) in zip(names, answer.written, strict=True)
     ]
-    extents = [(min(span[0], label[0]), max(span[1], label[1])) for span, label in answer.written]
-    inner = _inner_sums(tokens, extents)
+    inner = _inner_sums(tokens, answer.written)
     scores = []
     for (span, label), nested in zip(written, inner, strict=True):
         first, last = tokens.touching(*span)
@@ -94,16 +94,18 @@ class _Tokens:
         return self._before[last] - self._before[first] if last > first else 0.0
 
 
-def _inner_sums(tokens: _Tokens, extents: Sequence[tuple[int, int]]) -> list[float]:
-    """For each mention the log-probability of the tokens that lie within mentions nested in it."""
-    sums = [0.0] * len(extents)
+def _inner_sums(tokens: _Tokens, written: Sequence[Written]) -> list[float]:
+    """For each mention the log-probability of the tokens that lie within mentions nested in its span."""
+    sums = [0.0] * len(written)
     around: list[int] = []
-    for number in sorted(range(len(extents)), key=lambda number: (extents[number][0], -extents[number][1])):
-        start, end = extents[number]
-        while around and extents[around[-1]][1] < end:
+    for number in sorted(range(len(written)), key=lambda number: (written[number].span[0], -written[number].span[1])):
+        span, label = written[number]
+        while around and written[around[-1]].span[1] < span[1]:
             around.pop()
-        if around and extents[around[-1]] != (start, end) and start < extents[around[-1]][1]:
-            sums[around[-1]] += tokens.sum(*tokens.within(start, end))
+        if around and span[0] < written[around[-1]].span[1] and written[around[-1]].span != span:
+            first, last = written[around[-1]].span
+            inside = max(first, min(span[0], label[0])), min(last, max(span[1], label[1]))
+            sums[around[-1]] += tokens.sum(*tokens.within(*inside))
         around.append(number)
     return sums
 
