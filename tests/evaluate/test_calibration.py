@@ -138,7 +138,7 @@ def test_thresholds_equal_brute_force(pairs: list[tuple[Document, Prediction]], 
 
 
 def corpus(count: int = 60) -> tuple[list[Document], list[Prediction]]:
-    """`n` is right where it scores 0.9 and wrong where 0.6; of `p` there are too few; every third document has a second `n`."""
+    """`n` is right where it scores 0.9 and wrong where it scores 0.6, a third of the time; of `p` there are too few."""
     gold, predicted = [], []
     for number in range(count):
         right = number % 3 > 0
