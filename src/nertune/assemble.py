@@ -118,7 +118,9 @@ def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens:
     from nertune.generate.local import LocalEngine
     from nertune.models.attention import can_share_prefix
 
-    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
+    engine = LocalEngine(
+        model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
+    )
     return Recognizer(renderer, engine, max_new_tokens)
 
 

@@ -15,9 +15,9 @@ from nertune.errors import InputError, NertuneError
 from nertune.extract import Recognizer, ground
 from nertune.extract.scores import MentionScore, mention_scores
 from nertune.generate import Completion, ScriptedEngine
-from nertune.prompt import ParsedAnswer, Placed, PromptSpec, PromptTemplate, Renderer, answer_format
+from nertune.prompt import ANSWER_FORMATS, ParsedAnswer, Placed, PromptSpec, PromptTemplate, Renderer, answer_format
 from nertune.prompt.answers.base import Written
-from nertune.schema import Entity, LabelSet, Mention, ParseOutcome
+from nertune.schema import Document, Entity, LabelSet, Mention, ParseOutcome
 
 LABELS = LabelSet(("name", "address", "org"))
 CLEAN = ParseOutcome.CLEAN
@@ -93,11 +93,31 @@ def test_a_label_written_first_and_within_the_span() -> None:
     assert scores(places, [0.9, 0.8, 1, 0.7, 0.6, 1, 1], parsed) == [(0.9 * 0.7 * 0.6, 0.8)]
 
 
+def listed(*written: tuple[str, tuple[int, int], tuple[int, int]]) -> ParsedAnswer:
+    return ParsedAnswer(
+        CLEAN,
+        mentions=tuple(Mention(label, "x") for label, _, _ in written),
+        written=tuple(Written(span, label) for _, span, label in written),
+    )
+
+
 def test_a_label_that_several_share() -> None:
-    """{"org": ["南京", "杭州"]}: the label counts for both, and neither is nested in the other."""
-    places = tokens('{"', "org", '": ["', "南京", '", "', "杭州", '"]}')
-    parsed = answer(("org", (11, 14), (2, 5)), ("org", (17, 20), (2, 5)))
-    assert scores(places, [1, 0.9, 1, 0.8, 0.7, 0.6, 0.5], parsed) == [(0.8 * 0.7, 0.9), (0.6 * 0.5, 0.9)]
+    """{"org": ["南京", "杭州"]}: the label counts for both, the decision to name a second for the second."""
+    places = tokens('{"', "org", '": ["', "南京", '"', ", ", '"', "杭州", '"', "]}")
+    parsed = listed(("org", (10, 13), (2, 5)), ("org", (16, 19), (2, 5)))
+    probabilities = [0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
+    expected = [(0.95 * 0.85 * 0.8 * 0.75, 0.9), (0.7 * 0.65 * 0.6 * 0.55, 0.9)]
+    assert scores(places, probabilities, parsed) == expected
+
+
+def test_the_decision_to_list_one_more() -> None:
+    """[{"name": "桂"}, {"org": "叶"}], label first: the second score begins after the first mention's end."""
+    places = tokens('[{"', "name", '": "', "桂", '"', "}", ', {"', "org", '": "', "叶", '"', "}]")
+    probabilities = [0.95, 0.9, 1, 0.8, 0.75, 1, 0.65, 0.6, 1, 0.5, 0.45, 0.4]
+    parsed = listed(("name", (11, 13), (3, 7)), ("org", (25, 27), (18, 21)))
+    assert "".join(['[{"', "name", '": "', "桂", '"', "}", ', {"', "org"])[18:21] == "org"
+    expected = [(0.95 * 0.8 * 0.75, 0.9), (0.65 * 0.5 * 0.45, 0.6)]
+    assert scores(places, probabilities, parsed) == expected
 
 
 def test_the_end_of_a_label_counts_where_another_goes_on() -> None:
@@ -174,27 +194,10 @@ def test_of_one_place_given_twice_the_higher_score_is_kept() -> None:
     assert (entity, entity.score) == (Entity("name", 0, 1, "桂"), 0.75)
 
 
-class WithPlaces:
-    """The inline format, saying of `[surface | label]` without nesting where it is written."""
-
-    def __init__(self) -> None:
-        self._inline = answer_format("inline")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inline, name)
-
-    def parse(self, answer: str) -> ParsedAnswer:
-        parsed, written, position = self._inline.parse(answer), [], 0
-        for placed in parsed.placed:
-            start = answer.index("[", position)
-            bar = answer.index(" | ", start) + 3
-            position = bar + len(placed.label)
-            written.append(Written((start, bar), (bar, position)))
-        return ParsedAnswer(parsed.outcome, copy=parsed.copy, placed=parsed.placed, written=tuple(written))
-
-
-def recognizer(family: Any, written: str, logprobs: Sequence[float] | None = None, **settings: Any) -> Recognizer:
-    renderer = Renderer(family.tokenizer, PromptSpec(PromptTemplate("{text}"), LABELS, WithPlaces()))
+def recognizer(
+    family: Any, written: str, logprobs: Sequence[float] | None = None, *, answer: str = "inline", **settings: Any
+) -> Recognizer:
+    renderer = Renderer(family.tokenizer, PromptSpec(PromptTemplate("{text}"), LABELS, answer_format(answer)))
     ids = tuple(renderer.answer_ids(written))
     if logprobs is None:
         logprobs = [math.log(0.99)] * (len(ids) + 1)
@@ -213,6 +216,25 @@ def test_every_familys_tokens_give_scores(family: Any) -> None:
         assert count == pytest.approx(round(count))
         assert entity.score == pytest.approx(entity.span_score * entity.label_score)
         assert round(count) >= 4
+
+
+@pytest.mark.parametrize("name", sorted(ANSWER_FORMATS))
+def test_every_format_gives_scores(family_of: Any, name: str) -> None:
+    """What is doubted lowers the scores of the entities that it decides, and of no other."""
+    family, text = family_of("phi-4"), "在叶桂和杭州"
+    document = Document.of(text, [("name", 1, 3), ("address", 4, 6)])
+    written = answer_format(name).write(document)
+    certain = recognizer(family, written, [0.0] * 200, answer=name)
+    assert [(e.text, e.score) for e in certain.extract(text).entities] == [("叶桂", 1.0), ("杭州", 1.0)]
+    places = certain.renderer.token_places(certain.renderer.answer_ids(written))
+    doubted = {"桂": (0.5, 0.5, 1.0, 1.0), "州": (1.0, 1.0, 0.5, 1.0), "dress": (1.0, 1.0, 0.5, 0.5)}
+    for part, (first, first_span, second, second_label) in doubted.items():
+        place = written.rindex(part) if part == "dress" and name != "xml" else written.index(part)
+        token = next(n for n, (start, end) in enumerate(places) if start <= place < end)
+        logprobs = [math.log(0.5) if n == token else 0.0 for n in range(len(places))]
+        one, two = recognizer(family, written, logprobs, answer=name).extract(text).entities
+        assert (one.score, one.span_score) == (pytest.approx(first), pytest.approx(first_span))
+        assert (two.score, two.label_score) == (pytest.approx(second), pytest.approx(second_label))
 
 
 def test_without_logprobs_there_are_no_scores(family_of: Any) -> None:

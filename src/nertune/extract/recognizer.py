@@ -82,7 +82,7 @@ class Recognizer:
         )
 
     def _read(self, text: str, completion: Completion) -> Prediction:
-        answer = self.renderer.parse(completion.ids)
+        answer = self.renderer.parse(completion.ids, cut=completion.stop == "length")
         scores = self._scores(completion, answer)
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels, scores)
         if self.min_score is not None and entities and not completion.logprobs:

@@ -51,21 +51,18 @@ def mention_scores(
     holds; of the others, those that hold a character of the span count for the span, also where they begin before it: a
     token `，[` is the decision to open. Where another label begins with this one, the character after the label, which
     tells them apart, belongs to the label. Of an entity nested in another, the tokens that lie in it altogether count
-    for it alone: the outer one's score is that given the inner one. Time: linear but for sorting the mentions.
+    for it alone: the outer one's score is that given the inner one. In formats that list mentions, all that follows the
+    mention before counts for the span too: the decision to list one more. Time: linear but for sorting the mentions.
     """
     names = [placed.label for placed in answer.placed] or [mention.label for mention in answer.mentions]
     if len(names) != len(answer.written):
         return ()
     tokens = _Tokens(places, logprobs)
-    written = [
-        (span, (label[0], label[1] + _is_ambiguous(name, labels)))
-        for name, (span, label) in zip(names, answer.written, strict=True)
-    ]
-    inner = _inner_sums(tokens, answer.written)
+    written = _listed(answer.written) if answer.copy is None else answer.written
     scores = []
-    for (span, label), nested in zip(written, inner, strict=True):
+    for name, (span, label), nested in zip(names, written, _inner_sums(tokens, written), strict=True):
         first, last = tokens.touching(*span)
-        label_first, label_last = tokens.touching(*label)
+        label_first, label_last = tokens.touching(label[0], label[1] + _is_ambiguous(name, labels))
         shared = tokens.sum(max(first, label_first), min(last, label_last))
         span_sum = tokens.sum(first, last) - shared - nested
         scores.append(MentionScore(_probability(span_sum), _probability(tokens.sum(label_first, label_last))))
@@ -92,6 +89,15 @@ class _Tokens:
     def sum(self, first: int, last: int) -> float:
         """Of the log-probabilities of tokens [first, last); 0 where that is empty."""
         return self._before[last] - self._before[first] if last > first else 0.0
+
+
+def _listed(written: Sequence[Written]) -> list[Written]:
+    """Spans that begin where the mention before has ended."""
+    found, before = [], 0
+    for span, label in written:
+        found.append(Written((min(before, span[0]), span[1]), label))
+        before = max(before, span[1], label[1])
+    return found
 
 
 def _inner_sums(tokens: _Tokens, written: Sequence[Written]) -> list[float]:
