@@ -202,10 +202,11 @@ def test_an_unknown_measure_is_said() -> None:
 
 def test_tables_and_picture(tmp_path) -> None:
     report = calibrate(*corpus())
-    console = Console(width=160, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(threshold_table(report))
     console.print(label_table(report))
     text = console.export_text()
+    assert "…" not in text
     for part in ("--min-score", "0.9", "calibrated", "the best for all", f"{report.calibration.threshold:.4f}*"):
         assert part in text
     assert "Temperature" in quality_line(report)

@@ -47,15 +47,15 @@ def threshold_table(report: CalibrationReport) -> Table:
 def label_table(report: CalibrationReport) -> Table:
     """By label its threshold, and precision, recall and F1 without any and at it."""
     table = _table(
-        f"Labels without a threshold, then at their own, measure: {report.measure}",
+        f"Precision, recall and F1 by label, without a threshold and at its own, measure: {report.measure}",
         "* too few scored predictions for a threshold of its own: the one that is best for all labels",
-        ["label", "precision", "recall", "F1", "threshold", "precision", "recall", "F1", "support"],
+        ["label", "P", "R", "F1", "at", "P", "R", "F1"],
     )
     for label, before in report.everything.labels.items():
         after = report.at_thresholds.labels.get(label)
         threshold = f"{report.calibration.threshold_of(label):.4f}{'' if label in report.own else '*'}"
         kept = _values(after) if after else [_ABSENT] * 3
-        table.add_row(Text(label), *_values(before), threshold, *kept, str(before.support))
+        table.add_row(Text(label), *_values(before), threshold, *kept)
     return table
 
 
@@ -69,7 +69,7 @@ def draw_reliability(report: CalibrationReport, picture: Path) -> None:
     for quality, name, style in ((report.raw, "model", "o-"), (report.calibrated, "calibrated", "s-")):
         _draw(upper, lower, quality, name, style)
     upper.set(ylabel="share of right entities", xlim=(0, 1), ylim=(0, 1))
-    lower.set(xlabel="score", ylabel="entities", yscale="log")
+    lower.set(xlabel="score", ylabel="entities", yscale="log", ylim=(0.5, None))
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     upper.legend()
