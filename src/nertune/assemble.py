@@ -6,9 +6,11 @@ No room knows another's insides; this module, the command line and the quickstar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nertune.confidence import Calibration, MinScore, check_min_score
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
@@ -18,7 +20,7 @@ from nertune.prompt import PlainTokenizer, PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
 
-__all__ = ["connect", "f1_reader", "load", "load_renderer", "untrained"]
+__all__ = ["connect", "f1_reader", "load", "untrained"]
 
 if TYPE_CHECKING:
     from nertune.train.measure import Reader
@@ -35,6 +37,8 @@ def load(
     dtype: str = "auto",
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    min_score: MinScore | None = None,
+    calibrated: bool = True,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`, or from a server: `http://host:port/v1#model-name`.
@@ -43,18 +47,30 @@ def load(
     `batch_size` mean nothing. `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes
     the first accelerator. `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with
     "auto", and on the model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit
-    of one answer, in tokens; None fits it to the text.
+    of one answer, in tokens; None fits it to the text. `min_score`: leave out entities that score less, or "calibrated"
+    for the thresholds that `nertune calibrate` fitted. `calibrated`: scores are those of the run's calibration, where it
+    has one; else, and with False, they are the model's own probabilities.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
-    task that the run does not know, or none where it has several; for a server what `connect` raises.
+    task that the run does not know, or none where it has several, or for calibrated thresholds where none were fitted;
+    for a server what `connect` raises.
     """
     if is_endpoint(model):
-        return connect(str(model), run=run, task=task, max_new_tokens=max_new_tokens, report=report)
+        return connect(
+            str(model),
+            run=run,
+            task=task,
+            max_new_tokens=max_new_tokens,
+            min_score=min_score,
+            calibrated=calibrated,
+            report=report,
+        )
     if run is not None:
         raise InputError(
             f"{model} is no server's address (http://host:port/v1#model-name), so run={str(run)!r} is too much"
         )
     folder, manifest, spec = _open_run(model, task)
     check_weights(folder, manifest.kind)
+    calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
     from nertune.models import load_model
 
     renderer = _renderer(folder, manifest, spec, report)
@@ -65,7 +81,7 @@ def load(
         weights = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
         tokenizer: Any = renderer.tokenizer
         weights = _with_adapter(weights, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    return _recognizer(weights, renderer, batch_size, max_new_tokens)
+    return _scoring(_recognizer(weights, renderer, batch_size, max_new_tokens), calibration, min_score)
 
 
 def connect(
@@ -80,6 +96,8 @@ def connect(
     timeout: float = 300,
     retries: int = 5,
     requests_per_minute: float | None = None,
+    min_score: MinScore | None = None,
+    calibrated: bool = True,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer over an OpenAI-compatible server: `http://host:port/v1#model-name`.
@@ -88,14 +106,18 @@ def connect(
     instead, for a model that was not trained here. `constrained`: vLLM is sent the grammar of the answers, other servers a
     JSON schema where the answer format has one; False leaves the model free. `concurrency`: requests at a time. `timeout`:
     seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. The key for the server is
-    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY.
+    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`: as in `load`; servers that answer in
+    text give no scores.
     Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
     fails, MissingExtraError without the extra `remote`; for a run as `load` does.
     """
+    calibration = None
     if prompt is not None and run is None:
         renderer = Renderer(PlainTokenizer(), prompt)
     elif run is not None and prompt is None:
-        renderer = load_renderer(run, task=task, report=report)
+        folder, manifest, spec = _open_run(run, task)
+        calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
+        renderer = _renderer(folder, manifest, spec, report)
     else:
         raise InputError(
             f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
@@ -103,13 +125,7 @@ def connect(
         )
     endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
     engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
-    return Recognizer(renderer, engine, max_new_tokens, constrained)
-
-
-def load_renderer(run: str | Path, *, task: str | None = None, report: Report | None = None) -> Renderer:
-    """The prompts of a run: its tokenizer and templates, no weights. Raises as `load` does."""
-    folder, manifest, spec = _open_run(run, task)
-    return _renderer(folder, manifest, spec, report)
+    return _scoring(Recognizer(renderer, engine, max_new_tokens, constrained), calibration, min_score)
 
 
 def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, PromptSpec]:
@@ -118,6 +134,21 @@ def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, Pro
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
     return folder, manifest, manifest.prompt_of(task)
+
+
+def _calibration(
+    folder: Path, manifest: RunManifest, task: str | None, *, wanted: bool, min_score: MinScore | None
+) -> Calibration | None:
+    """A run's calibration. Raises InputError where `min_score` needs one and there is none."""
+    calibration = Calibration.read(folder, manifest.task_of(task)) if wanted else None
+    check_min_score(min_score, calibration)
+    return calibration
+
+
+def _scoring(recognizer: Recognizer, calibration: Calibration | None, min_score: MinScore | None) -> Recognizer:
+    if calibration is not None and calibration.constrained != recognizer.constrained:
+        calibration = None  # fitted to probabilities of another kind
+    return replace(recognizer, calibration=calibration, min_score=min_score)
 
 
 def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:

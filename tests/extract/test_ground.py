@@ -81,6 +81,14 @@ def test_a_verbatim_answer_to_decomposed_text_keeps_its_places():
     assert (entity.start, entity.end) == (0, 2)
 
 
+def test_a_verbatim_answer_is_not_composed():
+    """Composed, the first e would be the only one left, and the marked one be taken for it."""
+    for text in ("ee\u0301a", "\u0301a\u0301a\u0301a"):
+        document = Document.of(text, [("n", 1, 2)])
+        answer = answer_format("inline").parse(answer_format("inline").write(document))
+        assert ground(text, answer) == (document.entities, ())
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text("e\u0301\u1100\u1161\u11a8Å甲", min_size=1, max_size=12), st.data())
 def test_decomposed_texts_round_trip_through_nfc(text, draw):

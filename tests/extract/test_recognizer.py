@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_predictions_come_in_order_with_stop_and_outcome(renderer):
     assert (second.entities, second.ungrounded) == ((), (Mention("地点", "南京"),))
     assert (third.stop, third.outcome) == ("length", ParseOutcome.REPAIRED)
     assert told == [3]
+
+
+def test_an_answer_that_hit_its_limit_is_not_repaired_into_an_entity(renderer):
+    spec = replace(renderer.spec, answer=answer_format("json"))
+    listing = Renderer(renderer.tokenizer, spec)
+    answer = '[{"label": "name", "text": "叶"}, {"label": "name", "text": "叶老'
+    cut, free = _recognizer(listing, (answer, "length"), (answer, "end")).extract_many(["叶和叶老桂", "叶和叶老桂"])
+    assert [(e.text, e.start) for e in cut.entities] == [("叶", 0)]
+    assert (cut.ungrounded, cut.outcome) == ((), ParseOutcome.REPAIRED)
+    assert [e.text for e in free.entities] == ["叶", "叶老"]
 
 
 def test_requests_are_the_renderers_prompts(renderer):

@@ -113,6 +113,7 @@ class Sequence:
             self._constraint.advance(token)
             if self._constraint.finished:
                 self._stop = "end"
+                self._logprobs.append(0.0)
         if kept < len(draft) or not self._guess or self._guess[0] != token:
             self._guess = None
         else:

@@ -33,6 +33,9 @@ class PlainTokenizer:
     ) -> str:
         return "".join(chr(token_id) for token_id in token_ids if token_id < _END)
 
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self.decode([token_id]) for token_id in ids]
+
     def apply_chat_template(
         self,
         conversation: list[dict[str, str]],

@@ -7,10 +7,11 @@ It gives no places: grounding goes by the order of mention. "Grouped" in arXiv 2
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 
 from nertune.prompt.answers.base import ParsedAnswer, Refusal, Written
-from nertune.prompt.answers.lark import most_mentions, one_of, stretch_rules
+from nertune.prompt.answers.lark import most_mentions, one_of, repeated, stretch_rules
 from nertune.prompt.answers.listed import mentions_of
 from nertune.prompt.answers.reading import JsonString, follows, read_json, strings, usable
 from nertune.schema import Document, LabelSet, Mention, ParseOutcome
@@ -64,7 +65,7 @@ class GroupedAnswer:
                 else:
                     outcome = ParseOutcome.REPAIRED
         if outcome is ParseOutcome.CLEAN:
-            return ParsedAnswer(outcome, tuple(mentions), written=_written(answer, mentions))
+            return _with_places(answer, mentions)
         return ParsedAnswer(outcome if mentions or not value else ParseOutcome.INVALID, tuple(mentions))
 
     def grammar(self, text: str, labels: LabelSet) -> str:
@@ -73,8 +74,8 @@ class GroupedAnswer:
         keys = one_of(json.dumps(label, ensure_ascii=False) + ": [" for label in labels)
         return "\n".join(
             [
-                f'start: "{{" (group (", " group){{0,{len(labels) - 1}}})? "}}"',
-                f'group: KEY ENTITY (", " ENTITY){{0,{most - 1}}} "]"',
+                f'start: "{{" ({repeated("group", ", ", len(labels))})? "}}"',
+                f'group: KEY {repeated("ENTITY", ", ", most)} "]"',
                 f"KEY: {keys}",
                 'ENTITY: "\\"" STRETCH "\\""',
                 *stretch_rules(text),
@@ -112,9 +113,11 @@ def _listed(answer: str) -> list[tuple[JsonString, JsonString]]:
     return listed
 
 
-def _written(answer: str, mentions: list[Mention]) -> tuple[Written, ...]:
-    """Where each mention's string and its label's stand; empty where a label is named twice, so that the orders differ."""
+def _with_places(answer: str, mentions: list[Mention]) -> ParsedAnswer:
+    """A clean answer's mentions in its order, which is another where a label is named twice, and where each is written."""
     listed = _listed(answer)
-    if [(label.value, text.value) for label, text in listed] != [(m.label, m.text) for m in mentions]:
-        return ()
-    return tuple(Written((text.start, text.end), (label.start, label.end - 1)) for label, text in listed)
+    in_order = [Mention(label.value, text.value) for label, text in listed]
+    if Counter(in_order) != Counter(mentions):
+        return ParsedAnswer(ParseOutcome.CLEAN, tuple(mentions))
+    written = [Written((text.start, text.end), (label.start, label.end - 1)) for label, text in listed]
+    return ParsedAnswer(ParseOutcome.CLEAN, tuple(in_order), written=tuple(written))

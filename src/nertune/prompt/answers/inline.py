@@ -106,8 +106,10 @@ class InlineAnswer:
         return copy_grammar(
             map(_escaped, text),
             depth=self.depth,
-            mark='"[" | " | " LABEL "]"',
+            mark='"[" | CLOSING',
+            closing='" | " LABEL "]"',
             character=r"/(?s:[^\[\]|\\])|\\[\[\]|\\]/",
+            never="|" * 64,
             entity=lambda inside: f'"[" {inside} " | " LABEL "]"',
             rules=[f"LABEL: {one_of(labels)}"],
         )

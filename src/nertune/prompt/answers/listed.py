@@ -13,7 +13,7 @@ from typing import Any
 
 from nertune.errors import InputError
 from nertune.prompt.answers.base import ParsedAnswer, Refusal, Written
-from nertune.prompt.answers.lark import literal, most_mentions, one_of, stretch_rules
+from nertune.prompt.answers.lark import literal, most_mentions, one_of, repeated, stretch_rules
 from nertune.prompt.answers.reading import complete_objects, follows, read_json, strings, usable
 from nertune.schema import Document, LabelSet, Mention, ParseOutcome
 
@@ -68,7 +68,7 @@ class JsonAnswer:
         entity = f'", " {literal(_key(self.text_key))} "\\"" STRETCH "\\"}}"'
         return "\n".join(
             [
-                f'start: "[" (ROW (", " ROW){{0,{most_mentions(text, labels) - 1}}})? "]"',
+                f'start: "[" ({repeated("ROW", ", ", most_mentions(text, labels))})? "]"',
                 f"ROW: {label} {entity}",
                 f"LABEL: {_labels(labels)}",
                 *stretch_rules(text),
@@ -153,7 +153,7 @@ class JsonLinesAnswer:
         entity = f'"{{" {literal(_key(self.text_key))} "\\"" STRETCH "\\", "'
         return "\n".join(
             [
-                f'start: {literal(self.nothing)} | ROW ("\\n" ROW){{0,{most_mentions(text, labels) - 1}}}',
+                f"start: {literal(self.nothing)} | {repeated('ROW', chr(10), most_mentions(text, labels))}",
                 f'ROW: {entity} {literal(_key(self.label_key))} LABEL "}}"',
                 f"LABEL: {_labels(labels)}",
                 *stretch_rules(text),

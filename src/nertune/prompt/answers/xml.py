@@ -123,19 +123,15 @@ class XmlAnswer:
     def grammar(self, text: str, labels: LabelSet) -> str:
         """See `copy_grammar`; its size is that of the text and of labels times depth. Raises InputError as `check` does."""
         self.check(labels)
-        opening, closing = "TAG{}".format, "END{}".format
-        rules = []
-        for number, label in enumerate(labels):
-            rules.append(f"{opening(number)}: {literal(f'<{label}>')}")
-            rules.append(f"{closing(number)}: {literal(f'</{label}>')}")
-        numbers = range(len(labels))
+        tags = [(literal(f"<{label}>"), literal(f"</{label}>")) for label in labels]
         return copy_grammar(
             map(_escaped, text),
             depth=self.depth,
-            mark=" | ".join(f"{opening(number)} | {closing(number)}" for number in numbers),
+            mark="/<[^<>&]+>/",
+            closing=r"/<\/[^<>&]+>/",
             character=r'/(?s:[^&<>])/ | "&amp;" | "&lt;" | "&gt;"',
-            entity=lambda inside: " | ".join(f"{opening(number)} {inside} {closing(number)}" for number in numbers),
-            rules=rules,
+            never="&" * 64,
+            entity=lambda inside: " | ".join(f"{start} {inside} {end}" for start, end in tags),
         )
 
     def schema(self, labels: LabelSet) -> None:
