@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nertune.errors import MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
+from nertune.extract.budget import window_size
 from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
@@ -32,6 +33,7 @@ def load(
     dtype: str = "auto",
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    window: int | None = None,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`.
@@ -39,9 +41,10 @@ def load(
     `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
     `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
     model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
-    tokens; None fits it to the text.
+    tokens; None fits it to the text. `window`: the longest text, in tokens, that is read in one piece, 16 at least; longer
+    ones are read in overlapping windows. None takes what fits into the longest row that the run was trained on.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
-    task that the run does not know, or none where it has several.
+    task that the run does not know, or none where it has several, and for a window that the model cannot hold.
     """
     folder = Path(run)
     if not folder.is_dir():
@@ -64,7 +67,8 @@ def load(
         quantize = manifest.quantize if dtype == "auto" else None
         model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
         model = _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    return _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    renderer = Renderer(tokenizer, spec)
+    return _recognizer(model, renderer, batch_size, max_new_tokens, window=window, trained=manifest.max_tokens)
 
 
 def untrained(
@@ -103,12 +107,22 @@ def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None =
     return Reader(predict, score)
 
 
-def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:
+def _recognizer(
+    model: Any,
+    renderer: Renderer,
+    batch_size: int,
+    max_new_tokens: int | None,
+    *,
+    window: int | None = None,
+    trained: int | None = None,
+) -> Recognizer:
     from nertune.generate.local import LocalEngine
     from nertune.models.attention import can_share_prefix
 
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    size = window_size(renderer, asked=window, trained=trained, context=context, max_new_tokens=max_new_tokens)
     engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
-    return Recognizer(renderer, engine, max_new_tokens)
+    return Recognizer(renderer, engine, max_new_tokens, window=size)
 
 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:

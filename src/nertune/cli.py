@@ -150,6 +150,10 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("--text", help="one text, instead of FILE")
     extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
     extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
+    # Of another name than the --debug before the command, which shows tracebacks.
+    extract.add_argument(
+        "--debug", dest="trace", action="store_true", help="show prompt, token ids and answer of each text on stderr"
+    )
     _generation_options(extract)
     extract.set_defaults(run=_extract)
 
@@ -177,6 +181,12 @@ def _generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=_positive, metavar="N", help="limit of one answer (default: fitted to the text)"
     )
+    parser.add_argument(
+        "--window",
+        type=_window,
+        metavar="N",
+        help="longest text, in tokens, read in one piece (default: what fits into the longest trained row)",
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
 
 
@@ -184,6 +194,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
+
+
+def _window(text: str) -> int:
+    from nertune.extract.budget import SMALLEST_WINDOW
+
+    size = _positive(text)
+    if size < SMALLEST_WINDOW:
+        raise argparse.ArgumentTypeError(f"a window of {size} tokens holds no sentence: {SMALLEST_WINDOW} at least")
+    return size
 
 
 def _above_zero(text: str) -> float:
@@ -313,7 +332,7 @@ def _extract(options: argparse.Namespace) -> int:
     recognizer = _load(options)
     from nertune.commands import extract_all
 
-    return extract_all(recognizer, texts, out=options.out, show=options.show)
+    return extract_all(recognizer, texts, out=options.out, show=options.show, debug=options.trace)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -379,5 +398,6 @@ def _load(options: argparse.Namespace) -> Any:
             device=options.device,
             batch_size=options.batch_size,
             max_new_tokens=options.max_new_tokens,
+            window=options.window,
             report=conversion_meter(meter),
         )

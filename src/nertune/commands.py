@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -17,9 +18,10 @@ from nertune.atomic import write_text
 from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
 from nertune.extract import Recognizer
+from nertune.extract.trace import show
 from nertune.prompt import PromptSpec, answer_format, load_template
 from nertune.schema import Document, Prediction
-from nertune.terminal import Meter, highlight, stdout
+from nertune.terminal import Meter, highlight, stderr, stdout
 
 __all__ = ["convert", "evaluate_on", "extract_all"]
 
@@ -27,11 +29,18 @@ _CHUNK = 256
 
 
 def extract_all(
-    recognizer: Recognizer, texts: Iterable[data.SourceText], *, out: str | None, show: bool, total: int | None = None
+    recognizer: Recognizer,
+    texts: Iterable[data.SourceText],
+    *,
+    out: str | None,
+    show: bool,
+    debug: bool = False,
+    total: int | None = None,
 ) -> int:
     """Extract from every text and write JSON lines, or coloured text, as results come. Returns the exit code.
 
-    Texts that cannot be used are named on stderr and make the exit code 3; the others are done.
+    Texts that cannot be used are named on stderr and make the exit code 3; the others are done. `debug`: prompt, token ids
+    and answer of each are shown on stderr.
     """
     failed = written = 0
     waiting = iter(texts)
@@ -39,7 +48,7 @@ def extract_all(
     with _target(out) as target, Meter("extracting", total) as meter:
         while batch := list(islice(waiting, _CHUNK)):
             start = written + failed
-            predictions, problems = _extract_batch(recognizer, batch, meter, start)
+            predictions, problems = _extract_batch(recognizer, batch, meter, start, debug)
             for problem in problems:
                 print(f"nertune: {problem}", file=sys.stderr)
             failed += len(problems)
@@ -53,14 +62,14 @@ def extract_all(
 
 
 def _extract_batch(
-    recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int
+    recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int, debug: bool
 ) -> tuple[list[Prediction], list[str]]:
     """Predictions with their ids, and what went wrong with the rest of the batch."""
 
     def extract(sources: Sequence[data.SourceText]) -> list[Prediction]:
-        found = recognizer.extract_many(
-            [source.text for source in sources], done=lambda ended: meter.update(start + ended)
-        )
+        given = [source.text for source in sources]
+        tell = {"trace": partial(show, console=stderr)} if debug else {}
+        found = recognizer.extract_many(given, done=lambda ended: meter.update(start + ended), **tell)
         return [replace(prediction, id=source.id) for prediction, source in zip(found, sources, strict=True)]
 
     try:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nertune.errors import InputError
+from nertune.extract.budget import answer_limit
 from nertune.extract.ground import ground
+from nertune.extract.trace import Trace, show
+from nertune.extract.windows import Split, Window, merge, split
 from nertune.generate import Completion, Engine, Request
 from nertune.prompt import Renderer
 from nertune.schema import Prediction
 
 __all__ = ["Recognizer"]
-
-# An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
-_ANSWER_BASE, _ANSWER_FACTOR = 48, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,45 @@ class Recognizer:
 
     `max_new_tokens` limits an answer; None allows three times the text's own tokens and 48 more. `constrained`: only
     answers that can be true are generated; without it the model is free, and its answers are repaired where they must be.
+    `window`: the longest text, in tokens, that is read in one piece; longer ones are read in overlapping windows. None
+    reads every text in one piece.
     """
 
     renderer: Renderer
     engine: Engine
     max_new_tokens: int | None = None
     constrained: bool = False
+    window: int | None = None
 
-    def extract(self, text: str) -> Prediction:
-        """Entities of one text. Raises InputError for a text that cannot be used."""
-        return self.extract_many([text])[0]
+    def extract(self, text: str, *, debug: bool = False) -> Prediction:
+        """Entities of one text. `debug`: print prompt, token ids and answer to stderr. Raises InputError for a bad text."""
+        return self.extract_many([text], trace=show if debug else None)[0]
 
-    def extract_many(self, texts: Sequence[str], *, done: Callable[[int], None] | None = None) -> list[Prediction]:
-        """Predictions in the order of the texts. `done(n)` is told how many answers have ended so far."""
-        requests = [self._request(number, text) for number, text in enumerate(texts, 1)]
-        completions = self.engine.generate(requests, done=done)
-        return [self._read(text, completion) for text, completion in zip(texts, completions, strict=True)]
+    def extract_many(
+        self,
+        texts: Sequence[str],
+        *,
+        done: Callable[[int], None] | None = None,
+        trace: Callable[[Trace], None] | None = None,
+    ) -> list[Prediction]:
+        """Predictions in the order of the texts.
+
+        `done(n)` is told how many texts have been read so far, an estimate where some are read in windows. `trace` is
+        given, at the end, what was sent for each window of each text and what came back.
+        """
+        splits = [self._split(number, text) for number, text in enumerate(texts, 1)]
+        shown = [text[w.start : w.end] for text, parts in zip(texts, splits, strict=True) for w in parts.windows]
+        requests = [self._request(piece) for piece in shown]
+        tell = (lambda ended: done(ended * len(texts) // len(requests))) if done else None
+        completions = iter(zip(shown, requests, self.engine.generate(requests, done=tell), strict=True))
+        predictions = []
+        for number, (text, parts) in enumerate(zip(texts, splits, strict=True), 1):
+            answered = list(islice(completions, len(parts.windows)))
+            if trace:
+                self._tell(trace, number, parts, answered)
+            found = [self._read(piece, completion) for piece, _, completion in answered]
+            predictions.append(found[0] if len(found) == 1 else merge(text, parts, found))
+        return predictions
 
     def extract_stream(self, texts: Iterable[str], *, chunk: int = 256) -> Iterator[Prediction]:
         """Predictions as they come, `chunk` texts at a time, in bounded memory."""
@@ -47,7 +70,7 @@ class Recognizer:
         while batch := list(islice(waiting, chunk)):
             yield from self.extract_many(batch)
 
-    def _request(self, number: int, text: str) -> Request:
+    def _split(self, number: int, text: str) -> Split:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {number} is empty: there is nothing to extract from")
         try:
@@ -56,13 +79,18 @@ class Recognizer:
             raise InputError(
                 f"text {number} holds a lone surrogate at character {error.start}: {text!r:.60}"
             ) from error
+        if self.window is None:
+            return Split((Window(0, len(text)),), cut=False)
+        return split(text, self.window, lambda part: len(self.renderer.answer_ids(part)))
+
+    def _request(self, text: str) -> Request:
         prompt_ids = tuple(self.renderer.prompt_ids(text))
         shared = self.renderer.shared_prefix_ids
         starts_alike = prompt_ids[: len(shared)] == shared
         limit = self.max_new_tokens
         if limit is None:
             own = max(len(prompt_ids) - len(shared), len(self.renderer.answer_ids(text)))
-            limit = _ANSWER_BASE + _ANSWER_FACTOR * own
+            limit = answer_limit(own)
         return Request(
             prompt_ids,
             self.renderer.stop_ids,
@@ -76,3 +104,25 @@ class Recognizer:
         answer = self.renderer.parse(completion.ids)
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels)
         return Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)
+
+    def _tell(
+        self,
+        trace: Callable[[Trace], None],
+        number: int,
+        parts: Split,
+        answered: Sequence[tuple[str, Request, Completion]],
+    ) -> None:
+        for part, (window, (piece, request, completion)) in enumerate(zip(parts.windows, answered, strict=True), 1):
+            trace(
+                Trace(
+                    text=number,
+                    window=window,
+                    part=part,
+                    parts=len(parts.windows),
+                    prompt=self.renderer.prompt_text(piece),
+                    prompt_ids=request.prompt_ids,
+                    new_ids=completion.ids,
+                    answer=self.renderer.decode(completion.ids),
+                    stop=completion.stop,
+                )
+            )

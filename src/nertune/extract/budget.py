@@ -1,0 +1,56 @@
+"""Tokens: how many an answer may have, and how long a window may be so that prompt and answer fit into the model."""
+
+from __future__ import annotations
+
+from nertune.errors import InputError
+from nertune.prompt import Renderer
+from nertune.schema import Document
+
+__all__ = ["SMALLEST_WINDOW", "answer_limit", "window_size"]
+
+# An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
+_ANSWER_BASE, _ANSWER_FACTOR = 48, 3
+# Tokens. Shorter windows hold no sentence.
+SMALLEST_WINDOW = 16
+# Tokens by which a text in its prompt may differ from the text alone.
+_SLACK = 8
+
+
+def answer_limit(own: int) -> int:
+    """Tokens of the answer about a text that has `own` tokens."""
+    return _ANSWER_BASE + _ANSWER_FACTOR * own
+
+
+def window_size(
+    renderer: Renderer, *, asked: int | None, trained: int | None, context: int | None, max_new_tokens: int | None
+) -> int | None:
+    """The longest text, in tokens, that is read in one piece; None where nothing limits it.
+
+    `asked`: what the caller wants. `trained`: the longest row that training took; whatever could have been trained is
+    then read in one piece, and nothing longer. `context`: tokens of prompt and answer that the model holds.
+    `max_new_tokens`: the limit of an answer, None where it is fitted to the text.
+    Raises InputError for a window that does not fit into the context.
+    """
+    shared, sample = len(renderer.shared_prefix_ids), "甲"
+    around = max(0, len(renderer.prompt_ids(sample)) - shared - len(renderer.answer_ids(sample)))
+    limits = []
+    if context is not None:
+        room = context - shared - around - _SLACK
+        if max_new_tokens is None:
+            room = (room - answer_limit(around + _SLACK)) // (1 + _ANSWER_FACTOR)
+        else:
+            room -= max_new_tokens
+        if asked is not None and asked > room:
+            raise InputError(
+                f"a window of {asked} tokens does not fit: the prompt takes {shared + around} more, its answer "
+                f"{'up to three times as many and 48' if max_new_tokens is None else max_new_tokens}, and the model holds "
+                f"{context}. Give {max(room, 0)} at most"
+                + ("" if max_new_tokens is None else ", or allow shorter answers")
+            )
+        limits.append(room)
+    if asked is not None:
+        return asked
+    if trained is not None:
+        nothing = renderer.spec.answer.write(Document(sample))
+        limits.append((trained - shared - around - len(renderer.tail_ids)) // (2 if sample in nothing else 1))
+    return max(SMALLEST_WINDOW, min(limits)) if limits else None
