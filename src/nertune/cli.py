@@ -148,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
         "source", nargs="?", metavar="FILE|-", help="texts, one a line, or JSON lines with a key text; - for stdin"
     )
     extract.add_argument("--text", help="one text, instead of FILE")
+    extract.add_argument("--whole", action="store_true", help="FILE is one text, line breaks and all")
     extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
     extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
     # Of another name than the --debug before the command, which shows tracebacks.
@@ -326,7 +327,7 @@ def _extract(options: argparse.Namespace) -> int:
     if options.text is not None:
         texts = [SourceText(None, options.text)]
     else:
-        texts = read_texts(options.source)
+        texts = read_texts(options.source, whole=options.whole)
         if options.source != "-":  # what is wrong with the file is said before the model is loaded
             texts = chain([next(texts)], texts)
     recognizer = _load(options)

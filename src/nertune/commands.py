@@ -26,6 +26,7 @@ from nertune.terminal import Meter, highlight, stderr, stdout
 __all__ = ["convert", "evaluate_on", "extract_all"]
 
 _CHUNK = 256
+_CUT = "something was cut, an answer at its limit (its stop is length) or a sentence longer than a window (cut is true)"
 
 
 def extract_all(
@@ -42,7 +43,7 @@ def extract_all(
     Texts that cannot be used are named on stderr and make the exit code 3; the others are done. `debug`: prompt, token ids
     and answer of each are shown on stderr.
     """
-    failed = written = 0
+    failed = written = cut = 0
     waiting = iter(texts)
     labels = recognizer.renderer.spec.labels.names
     with _target(out) as target, Meter("extracting", total) as meter:
@@ -53,11 +54,14 @@ def extract_all(
                 print(f"nertune: {problem}", file=sys.stderr)
             failed += len(problems)
             written += len(predictions)
+            cut += sum(prediction.cut for prediction in predictions)
             for prediction in predictions:
                 if show:
                     stdout.print(highlight(prediction.text, prediction.entities, labels), soft_wrap=True)
                 else:
                     print(json.dumps(prediction.to_json(), ensure_ascii=False), file=target, flush=True)
+    if cut:
+        print(f"nertune: {cut} of {written} texts: {_CUT}", file=sys.stderr)
     return 3 if failed else 0
 
 

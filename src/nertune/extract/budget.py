@@ -29,8 +29,10 @@ def window_size(
     `asked`: what the caller wants. `trained`: the longest row that training took; whatever could have been trained is
     then read in one piece, and nothing longer. `context`: tokens of prompt and answer that the model holds.
     `max_new_tokens`: the limit of an answer, None where it is fitted to the text.
-    Raises InputError for a window that does not fit into the context.
+    Raises InputError for a window that holds no sentence, or does not fit into the context.
     """
+    if asked is not None and asked < SMALLEST_WINDOW:
+        raise InputError(f"a window of {asked} tokens holds no sentence; give {SMALLEST_WINDOW} at least")
     shared, sample = len(renderer.shared_prefix_ids), "甲"
     around = max(0, len(renderer.prompt_ids(sample)) - shared - len(renderer.answer_ids(sample)))
     limits = []

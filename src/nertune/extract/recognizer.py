@@ -9,8 +9,8 @@ from itertools import islice
 from nertune.errors import InputError
 from nertune.extract.budget import answer_limit
 from nertune.extract.ground import ground
-from nertune.extract.trace import Trace, show
-from nertune.extract.windows import Split, Window, merge, split
+from nertune.extract.trace import Trace, show, traces
+from nertune.extract.windows import Parts, merge, split, whole
 from nertune.generate import Completion, Engine, Request
 from nertune.prompt import Renderer
 from nertune.schema import Prediction
@@ -50,18 +50,18 @@ class Recognizer:
         `done(n)` is told how many texts have been read so far, an estimate where some are read in windows. `trace` is
         given, at the end, what was sent for each window of each text and what came back.
         """
-        splits = [self._split(number, text) for number, text in enumerate(texts, 1)]
-        shown = [text[w.start : w.end] for text, parts in zip(texts, splits, strict=True) for w in parts.windows]
+        parts = [self._parts(number, text) for number, text in enumerate(texts, 1)]
+        shown = [text[w.start : w.end] for text, own in zip(texts, parts, strict=True) for w in own.windows]
         requests = [self._request(piece) for piece in shown]
-        tell = (lambda ended: done(ended * len(texts) // len(requests))) if done else None
-        completions = iter(zip(shown, requests, self.engine.generate(requests, done=tell), strict=True))
+        tell = (lambda ended: done(ended * len(texts) // max(1, len(requests)))) if done else None
+        answers = iter(zip(shown, requests, self.engine.generate(requests, done=tell), strict=True))
         predictions = []
-        for number, (text, parts) in enumerate(zip(texts, splits, strict=True), 1):
-            answered = list(islice(completions, len(parts.windows)))
+        for number, (text, own) in enumerate(zip(texts, parts, strict=True), 1):
+            answered = list(islice(answers, len(own.windows)))
             if trace:
-                self._tell(trace, number, parts, answered)
-            found = [self._read(piece, completion) for piece, _, completion in answered]
-            predictions.append(found[0] if len(found) == 1 else merge(text, parts, found))
+                for found in traces(self.renderer, number, own, answered):
+                    trace(found)
+            predictions.append(merge(text, own, [self._read(piece, completion) for piece, _, completion in answered]))
         return predictions
 
     def extract_stream(self, texts: Iterable[str], *, chunk: int = 256) -> Iterator[Prediction]:
@@ -70,7 +70,7 @@ class Recognizer:
         while batch := list(islice(waiting, chunk)):
             yield from self.extract_many(batch)
 
-    def _split(self, number: int, text: str) -> Split:
+    def _parts(self, number: int, text: str) -> Parts:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {number} is empty: there is nothing to extract from")
         try:
@@ -80,7 +80,7 @@ class Recognizer:
                 f"text {number} holds a lone surrogate at character {error.start}: {text!r:.60}"
             ) from error
         if self.window is None:
-            return Split((Window(0, len(text)),), cut=False)
+            return whole(text)
         return split(text, self.window, lambda part: len(self.renderer.answer_ids(part)))
 
     def _request(self, text: str) -> Request:
@@ -104,25 +104,3 @@ class Recognizer:
         answer = self.renderer.parse(completion.ids)
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels)
         return Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)
-
-    def _tell(
-        self,
-        trace: Callable[[Trace], None],
-        number: int,
-        parts: Split,
-        answered: Sequence[tuple[str, Request, Completion]],
-    ) -> None:
-        for part, (window, (piece, request, completion)) in enumerate(zip(parts.windows, answered, strict=True), 1):
-            trace(
-                Trace(
-                    text=number,
-                    window=window,
-                    part=part,
-                    parts=len(parts.windows),
-                    prompt=self.renderer.prompt_text(piece),
-                    prompt_ids=request.prompt_ids,
-                    new_ids=completion.ids,
-                    answer=self.renderer.decode(completion.ids),
-                    stop=completion.stop,
-                )
-            )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
 
-from nertune.extract.windows import Window
+from nertune.extract.windows import Parts, Window
+from nertune.generate import Completion, Request
+from nertune.prompt import Renderer
 from nertune.schema import StopReason
 
-__all__ = ["Trace", "show"]
+__all__ = ["Answered", "Trace", "show", "traces"]
+
+Answered = tuple[str, Request, Completion]
+"""What was shown of a text, what was sent for it, and what came back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,24 @@ class Trace:
         return (1,) * len(self.prompt_ids)
 
 
+def traces(renderer: Renderer, number: int, parts: Parts, answered: Sequence[Answered]) -> Iterator[Trace]:
+    """The traces of all windows of one text; `number` is its own."""
+    for part, (window, (shown, request, completion)) in enumerate(zip(parts.windows, answered, strict=True), 1):
+        yield Trace(
+            text=number,
+            window=window,
+            part=part,
+            parts=len(parts.windows),
+            prompt=renderer.prompt_text(shown),
+            prompt_ids=request.prompt_ids,
+            new_ids=completion.ids,
+            answer=renderer.decode(completion.ids),
+            stop=completion.stop,
+        )
+
+
 def show(trace: Trace, console: Console | None = None) -> None:
-    """Print a trace in sections: the prompt, its token ids and attention mask, the new ids, the answer; to stderr, unless told."""
+    """Print a trace: the prompt, its token ids and attention mask, the new ids, the answer; to stderr unless told."""
     console = console or Console(stderr=True, highlight=False)
     window = "" if trace.parts == 1 else f", window {trace.part} of {trace.parts}"
     place = f"characters {trace.window.start} to {trace.window.end}"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from nertune.extract.sentences import LONGEST_TOKEN, Atom, atoms
 from nertune.schema import Entity, ParseOutcome, Prediction
 
-__all__ = ["Split", "Window", "merge", "split"]
+__all__ = ["Parts", "Window", "merge", "split", "whole"]
 
 # Shares of a window: the longest stretch that is not cut further, so also the least that two windows have in common
 # where their sentences allow it; and the most.
@@ -30,14 +30,19 @@ class Window(NamedTuple):
     end: int
 
 
-class Split(NamedTuple):
+class Parts(NamedTuple):
     """The windows, both ends increasing. `cut`: a sentence is longer than a window, so no window shows all of it."""
 
     windows: tuple[Window, ...]
     cut: bool
 
 
-def split(text: str, size: int, count: Callable[[str], int]) -> Split:
+def whole(text: str) -> Parts:
+    """One window that shows all of a text."""
+    return Parts((Window(0, len(text)),), cut=False)
+
+
+def split(text: str, size: int, count: Callable[[str], int]) -> Parts:
     """Windows of at most `size` tokens, as `count` has them. A text that fits is one window, white space and all.
 
     Together the windows show everything but white space. Neighbours share the last sentence before the cut, more of them
@@ -45,7 +50,7 @@ def split(text: str, size: int, count: Callable[[str], int]) -> Split:
     sentence is cut, at a comma, a space, or between two characters, where it leaves less than an eighth of a window free.
     """
     if len(text) <= size * LONGEST_TOKEN and count(text) <= size:
-        return Split((Window(0, len(text)),), False)
+        return whole(text)
     layout = _Layout(text, size, count, list(atoms(text, max(1, size // _LEAST), count)))
     chosen: list[tuple[int, int]] = []
     start = end = 0
@@ -54,26 +59,32 @@ def split(text: str, size: int, count: Callable[[str], int]) -> Split:
         while chosen and chosen[-1][0] >= start:
             chosen.pop()
         chosen.append((start, end))
-    windows = tuple(Window(*_trimmed(text, layout.bounds[start], layout.bounds[end])) for start, end in chosen)
-    return Split(tuple(window for window in windows if window.start < window.end), layout.cuts_a_sentence(chosen))
+    windows: list[Window] = []
+    for start, end in chosen:
+        window = _trimmed(text, layout.bounds[start], layout.bounds[end])
+        while windows and windows[-1].start >= window.start:
+            windows.pop()
+        if window.start < window.end and not (windows and windows[-1].end >= window.end):
+            windows.append(window)
+    return Parts(tuple(windows), layout.cuts_a_sentence(chosen))
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def _trimmed(text: str, start: int, end: int) -> Window:
     shown = text[start:end]
-    return end - len(shown.lstrip()), start + len(shown.rstrip())
+    return Window(end - len(shown.lstrip()), start + len(shown.rstrip()))
 
 
 class _Layout:
     """A text as atoms. A place is a number of atoms: `bounds`, `ranks` and `spent` say where it is, how good, at what cost."""
 
-    def __init__(self, text: str, size: int, count: Callable[[str], int], parts: Sequence[Atom]) -> None:
+    def __init__(self, text: str, size: int, count: Callable[[str], int], pieces: Sequence[Atom]) -> None:
         self.text, self.size, self.count = text, size, count
-        self.last = len(parts)
+        self.last = len(pieces)
         self.bounds, self.ranks, self.spent = [0], [3], [0]
-        for part in parts:
-            self.bounds.append(part.end)
-            self.ranks.append(part.rank)
-            self.spent.append(self.spent[-1] + part.cost)
+        for piece in pieces:
+            self.bounds.append(piece.end)
+            self.ranks.append(piece.rank)
+            self.spent.append(self.spent[-1] + piece.cost)
 
     def start_before(self, end: int) -> int:
         """Where the window begins that follows one which ends at `end`."""
@@ -121,7 +132,7 @@ class _Layout:
         return self.spent[min(end, self.last)] - self.spent[place]
 
 
-def merge(text: str, parts: Split, predictions: Sequence[Prediction]) -> Prediction:
+def merge(text: str, parts: Parts, predictions: Sequence[Prediction]) -> Prediction:
     """One prediction from those of the windows.
 
     An entity counts where it comes from the window that shows its span with most text on both sides (the earlier one of two
@@ -130,6 +141,8 @@ def merge(text: str, parts: Split, predictions: Sequence[Prediction]) -> Predict
     that overlap and come from different windows the one farther from its window's edge stands, and the other with it if
     that window named it too, or if it lies inside or around it and that window could not see it whole.
     """
+    if parts == whole(text):
+        return predictions[0]
     reading = _Reading(parts.windows, predictions)
     entities = reading.consistent(reading.judged(_joined(text, parts.windows, reading.found)))
     return Prediction(
@@ -214,8 +227,8 @@ def _joined(text: str, windows: Sequence[Window], found: Sequence[Sequence[Entit
                     joined[number + 1].remove(part)
                     scores = [score for score in (other.score, part.score) if score is not None]
                     surface = text[other.start : part.end]
-                    whole = Entity(part.label, other.start, part.end, surface, min(scores, default=None))
-                    joined[number + 1].append(whole)
+                    both = Entity(part.label, other.start, part.end, surface, min(scores, default=None))
+                    joined[number + 1].append(both)
                     break
     return joined
 
