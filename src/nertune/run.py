@@ -37,9 +37,9 @@ class RunManifest:
 
     `base_model`: the name the recipe gave. `prompt`: what the run learned to answer; None where it learned several
     `tasks`, each with a prompt of its own. `template_hash`: SHA-256 of the chat template the run was trained with.
-    `stop_ids`: token ids that end an answer. `max_tokens`: longest row that training took, in tokens. `versions`: of the
-    libraries. `kind`: the folder holds an adapter for the base model, or a whole model. `tokens`: added to the tokenizer,
-    which then lies in the folder. `quantize`: how the base model's weights were held in training; None as they are.
+    `stop_ids`: token ids that end an answer. `max_tokens`: longest trained row, in tokens. `versions`: of the libraries.
+    `kind`: the folder holds an adapter for the base model, or a whole model. `tokens`: added to the tokenizer, which then
+    lies in the folder. `quantize`: how the base model's weights were held in training; None as they are.
     """
 
     base_model: str

@@ -10,8 +10,9 @@ __all__ = ["SMALLEST_WINDOW", "answer_limit", "window_size"]
 
 # An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
 _ANSWER_BASE, _ANSWER_FACTOR = 48, 3
-# Tokens. Shorter windows hold no sentence.
+# Tokens. Shorter windows are refused; unasked, none is shorter than a sentence, however short the trained rows were.
 SMALLEST_WINDOW = 16
+_SENTENCE = 64
 # Tokens by which a text in its prompt may differ from the text alone.
 _SLACK = 8
 
@@ -26,9 +27,10 @@ def window_size(
 ) -> int | None:
     """The longest text, in tokens, that is read in one piece; None where nothing limits it.
 
-    `asked`: what the caller wants. `trained`: the longest row that training took; whatever could have been trained is
-    then read in one piece, and nothing longer. `context`: tokens of prompt and answer that the model holds.
-    `max_new_tokens`: the limit of an answer, None where it is fitted to the text.
+    `asked`: what the caller wants. `trained`: the longest row that was trained; a text that could stand in such a row is
+    then read in one piece, and nothing longer, because a model reads worse what is longer than all it has seen.
+    `context`: tokens of prompt and answer that the model holds. `max_new_tokens`: the limit of an answer, None where it
+    is fitted to the text.
     Raises InputError for a window that holds no sentence, or does not fit into the context.
     """
     if asked is not None and asked < SMALLEST_WINDOW:
@@ -53,6 +55,7 @@ def window_size(
     if asked is not None:
         return asked
     if trained is not None:
-        nothing = renderer.spec.answer.write(Document(sample))
-        limits.append((trained - shared - around - len(renderer.tail_ids)) // (2 if sample in nothing else 1))
+        copies = sample in renderer.spec.answer.write(Document(sample))
+        own = (trained - shared - around - len(renderer.tail_ids)) // (2 if copies else 1)
+        limits.append(max(_SENTENCE, own + _SLACK))
     return max(SMALLEST_WINDOW, min(limits)) if limits else None
