@@ -87,8 +87,11 @@ def test_each_window_has_the_grammar_and_draft_of_its_own_text(family_of: Any) -
 @pytest.mark.parametrize("tokens", [None, 30])
 @pytest.mark.parametrize("context", [700, 4000])
 @pytest.mark.parametrize("text", ["".join(SENTENCES * 30), "字" * 1500, "e\u0301" * 800, "a,b " * 500, "</s>" * 200])
-def test_no_long_text_is_too_long_for_the_model(family: Any, context: int, tokens: int | None, text: str) -> None:
-    renderer = renderer_of(family)
+@pytest.mark.parametrize("name", ["qwen2", "llama-2", "gemma-3", "base"])
+def test_no_long_text_is_too_long_for_the_model(
+    family_of: Any, name: str, context: int, tokens: int | None, text: str
+) -> None:
+    renderer = renderer_of(family_of(name))
     size = window_size(renderer, asked=None, trained=None, context=context, max_new_tokens=tokens)
     engine = Oracle(renderer)
     recognizer = Recognizer(renderer, engine, max_new_tokens=tokens, window=size)

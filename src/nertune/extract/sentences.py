@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 __all__ = ["LONGEST_TOKEN", "Atom", "Rank", "atoms", "parts_cluster"]
@@ -20,11 +21,12 @@ Rank = int
 LONGEST_TOKEN = 64
 
 _CLOSING = r"[”’\"'」』》〉）)】〕］\]}»]*"
+_NO_ABBREVIATION = r"(?<!\b[A-Za-z])(?<!\b(?:Mr|Ms|Dr|St|No|vs|cf))(?<!\bMrs)(?<!\bProf)"
 _BOUNDS = {
     # ASCII marks stand inside numbers, addresses and code too: there they end nothing.
     3: re.compile(
         rf"[。！？；｡][。！？；｡!?;]*{_CLOSING}\s*|[!?;]+{_CLOSING}(?=\s|[^\x00-\x7f])\s*"
-        rf"|(?<!\b[A-Za-z])\.+{_CLOSING}\s+|[\n\r\v\f\x85\u2028\u2029]\s*"
+        rf"|{_NO_ABBREVIATION}\.+{_CLOSING}\s+|[\n\r\v\f\x85\u2028\u2029]\s*"
     ),
     2: re.compile(rf"[，、：—…]+{_CLOSING}\s*|[,:]{_CLOSING}(?=\s|[^\x00-\x7f])\s*"),
     1: re.compile(r"\s+"),
@@ -47,24 +49,48 @@ def atoms(text: str, most: int, count: Callable[[str], int]) -> Iterator[Atom]:
 
     A single character may have more than `most`.
     """
-    return _divide(text, 0, len(text), 3, most, count)
+    return _divide(text, (0, len(text)), 3, most, count, _cost(text, (0, len(text)), most, count))
 
 
-def _divide(text: str, start: int, end: int, rank: Rank, most: int, count: Callable[[str], int]) -> Iterator[Atom]:
-    for begin, until in _pieces(text, start, end, rank, most):
-        cost = count(text[begin:until]) if until - begin <= most * LONGEST_TOKEN else most + 1
+def _divide(
+    text: str, stretch: tuple[int, int], rank: Rank, most: int, count: Callable[[str], int], known: int
+) -> Iterator[Atom]:
+    """A stretch of `known` tokens in atoms, cut at bounds of `rank` and, where that is not enough, of lower ones."""
+    for piece in _pieces(text, *stretch, rank, most):
+        # What has no bound of this rank has been counted already.
+        cost = known if piece == stretch else _cost(text, piece, most, count)
+        begin, end = piece
         if cost <= most:
-            yield Atom(until, cost, rank)
+            yield Atom(end, cost, rank)
         elif rank:
-            for atom in _divide(text, begin, until, rank - 1, most, count):
-                yield atom._replace(rank=rank) if atom.end == until else atom
+            inner = _scaled(list(_divide(text, piece, rank - 1, most, count, cost)), cost)
+            yield from inner[:-1]
+            yield inner[-1]._replace(rank=rank)
         else:
-            middle = _place_near(text, (begin + until) // 2, begin)
-            if begin < middle < until:
-                yield from _divide(text, begin, middle, 0, most, count)
-                yield from _divide(text, middle, until, 0, most, count)
-            else:
-                yield Atom(until, cost, rank)
+            middle = _place_near(text, (begin + end) // 2, begin)
+            halves = [(begin, middle), (middle, end)] if begin < middle < end else []
+            for half in halves:
+                yield from _divide(text, half, 0, most, count, _cost(text, half, most, count))
+            if not halves:
+                yield Atom(end, cost, rank)
+
+
+def _scaled(parts: list[Atom], cost: int) -> list[Atom]:
+    """The atoms with costs that sum to no more than those of the whole: words alone have more tokens than words in a row."""
+    total = sum(part.cost for part in parts)
+    if total <= cost:
+        return parts
+    sums = [0, *accumulate(part.cost for part in parts)]
+    return [
+        part._replace(cost=after * cost // total - before * cost // total)
+        for part, (before, after) in zip(parts, pairwise(sums), strict=True)
+    ]
+
+
+def _cost(text: str, stretch: tuple[int, int], most: int, count: Callable[[str], int]) -> int:
+    """Tokens of a stretch; of one that is certainly too long, its characters."""
+    begin, end = stretch
+    return count(text[begin:end]) if end - begin <= most * LONGEST_TOKEN else end - begin
 
 
 def _pieces(text: str, start: int, end: int, rank: Rank, most: int) -> Iterator[tuple[int, int]]:
