@@ -121,7 +121,9 @@ def _recognizer(
 
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     size = window_size(renderer, asked=window, trained=trained, context=context, max_new_tokens=max_new_tokens)
-    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
+    engine = LocalEngine(
+        model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
+    )
     return Recognizer(renderer, engine, max_new_tokens, window=size)
 
 

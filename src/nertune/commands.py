@@ -19,7 +19,7 @@ from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
 from nertune.extract import Recognizer
 from nertune.extract.trace import show
-from nertune.prompt import PromptSpec, answer_format, load_template
+from nertune.prompt import PromptSpec, answer_format, load_template, refuse_unwritable
 from nertune.schema import Document, Prediction
 from nertune.terminal import Meter, highlight, stderr, stdout
 
@@ -129,7 +129,7 @@ def convert(
     corpus = data.read(source, format=source_format)
     said = [f"{source}: {corpus.format}, {len(corpus.documents)} documents", *corpus.notes]
     if target_format == "alpaca":
-        data.write_alpaca(_alpaca_rows(corpus, template, answer), Path(target))
+        data.write_alpaca(_alpaca_rows(corpus, source, template, answer), Path(target))
         said.append(f"{Path(target).parent / 'dataset_info.json'}: entry {Path(target).stem!r}")
     else:
         data.write(corpus.documents, target, format=target_format)
@@ -148,8 +148,11 @@ def convert(
     return said
 
 
-def _alpaca_rows(corpus: data.Corpus, template: str, answer: str) -> list[data.AlpacaRow]:
+def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -> list[data.AlpacaRow]:
     spec = PromptSpec(load_template(template), corpus.labels, answer_format(answer))
+    refuse_unwritable(
+        (f"{source}: document {number}", spec.answer, document) for number, document in enumerate(corpus.documents, 1)
+    )
     filled = spec.filled()
     before, after = filled.around_text()
     return [

@@ -131,7 +131,10 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
         ("answer: jsom", "answer: unknown answer format 'jsom'; did you mean 'json'?"),
         ("answer: {format: json, distinkt: 1}", "answer: answer format 'json' has no option 'distinkt'."),
         ("answer: {format: json, distinct: 1}", "answer: option 'distinct' of answer format 'json' must be a bool"),
-        ("answer: {distinct: true}", "answer: a mapping under 'answer' needs 'format': one of inline, json, jsonl"),
+        (
+            "answer: {distinct: true}",
+            "answer: a mapping under 'answer' needs 'format': one of inline, xml, json, jsonl, grouped",
+        ),
         ("lora: {frm: x}", "lora.frm: unknown key; did you mean 'from'?"),
         ("lora: {plus_ratio: 0.5}", "lora.plus_ratio: input should be greater than or equal to 1, found 0.5"),
         ("lora: {dora: 2}", "lora.dora: input should be a valid boolean"),

@@ -101,6 +101,6 @@ class Recognizer:
         )
 
     def _read(self, text: str, completion: Completion) -> Prediction:
-        answer = self.renderer.parse(completion.ids)
+        answer = self.renderer.parse(completion.ids, cut=completion.stop == "length")
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels)
         return Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)

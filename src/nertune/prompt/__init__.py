@@ -1,6 +1,15 @@
 """The prompt room: templates, answer formats, and the one renderer that training and inference share."""
 
-from nertune.prompt.answers import ANSWER_FORMATS, AnswerFormat, ParsedAnswer, Placed, answer_format
+from nertune.prompt.answers import (
+    ANSWER_FORMATS,
+    AnswerFormat,
+    ParsedAnswer,
+    Placed,
+    Refusal,
+    Written,
+    answer_format,
+    refuse_unwritable,
+)
 from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
 from nertune.prompt.render import PromptSpec, Renderer, Row
 from nertune.prompt.template import PromptTemplate, builtin_templates, load_template
@@ -14,11 +23,14 @@ __all__ = [
     "Placed",
     "PromptSpec",
     "PromptTemplate",
+    "Refusal",
     "Renderer",
     "Row",
     "Tokenizer",
+    "Written",
     "answer_format",
     "builtin_templates",
     "load_template",
+    "refuse_unwritable",
     "template_hash",
 ]

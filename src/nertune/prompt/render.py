@@ -37,11 +37,17 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """Everything that decides a prompt besides the model: template, labels, answer format. Stored in every run."""
+    """Everything that decides a prompt besides the model: template, labels, answer format. Stored in every run.
+
+    Raises InputError for labels that the answer format cannot write.
+    """
 
     template: PromptTemplate
     labels: LabelSet
     answer: AnswerFormat
+
+    def __post_init__(self) -> None:
+        self.answer.check(self.labels)
 
     def filled(self) -> PromptTemplate:
         """System and user part with labels and answer format in place; `{text}` remains in the user part."""
@@ -101,11 +107,11 @@ class Renderer:
 
     def draft(self, text: str) -> Callable[[str], str]:
         """From an unfinished answer to what most likely follows it."""
-        return partial(self.spec.answer.draft, text)
+        return partial(self.spec.answer.draft, text, labels=self.spec.labels)
 
-    def parse(self, answer_ids: Sequence[int]) -> ParsedAnswer:
-        """Read a generated answer; ids from the first stop token on are ignored."""
-        return self.spec.answer.parse(self.decode(answer_ids))
+    def parse(self, answer_ids: Sequence[int], *, cut: bool = False) -> ParsedAnswer:
+        """Read a generated answer; ids from the first stop token on are ignored. `cut`: it was cut off before it ended."""
+        return self.spec.answer.parse(self.decode(answer_ids), cut=cut)
 
     def decode(self, answer_ids: Sequence[int]) -> str:
         """The text of a generated answer, up to its first stop token."""

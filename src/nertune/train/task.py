@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nertune import data
 from nertune.errors import InputError
-from nertune.prompt import PromptSpec, Renderer, Row
+from nertune.prompt import PromptSpec, Renderer, Row, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
@@ -64,8 +64,26 @@ class PreparedTask:
 
 
 def load_tasks(recipe: Recipe) -> tuple[Task, ...]:
-    """Read and split what the recipe names. Raises DataError, or InputError for a label the recipe does not know."""
-    return tuple(_load(name, section) for name, section in recipe.by_task().items())
+    """Read and split what the recipe names.
+
+    Raises DataError, InputError for a label the recipe does not know, and InputError for documents that the answer format
+    cannot write, counted over all tasks.
+    """
+    tasks = tuple(_load(name, section) for name, section in recipe.by_task().items())
+    refuse_unwritable(
+        (
+            f"{task.name}: {file}: document {number}" if task.name else f"{file}: document {number}",
+            task.spec.answer,
+            document,
+        )
+        for task in tasks
+        for file, numbers, documents in (
+            (task.train_file, task.train_numbers, task.train),
+            (task.validation_file, task.validation_numbers, task.validation),
+        )
+        for number, document in zip(numbers, documents, strict=True)
+    )
+    return tasks
 
 
 def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Callable[[str], None]) -> PreparedTask:

@@ -11,7 +11,7 @@ from nertune.extract import ground
 from nertune.prompt import ParsedAnswer, Placed, answer_format
 from nertune.schema import Document, ParseOutcome
 
-INLINE = answer_format("inline")
+INLINE = answer_format("inline", {"depth": 8})
 CLEAN, REPAIRED, INVALID = ParseOutcome.CLEAN, ParseOutcome.REPAIRED, ParseOutcome.INVALID
 
 
@@ -86,7 +86,10 @@ def test_crossing_entities_are_named() -> None:
     ],
 )
 def test_outcomes(answer: str, outcome: ParseOutcome, copy: str, placed: list[tuple[str, int, int]]) -> None:
-    assert INLINE.parse(answer) == ParsedAnswer(outcome, copy=copy, placed=tuple(Placed(*place) for place in placed))
+    parsed = INLINE.parse(answer)
+    assert (parsed.outcome, parsed.copy) == (outcome, copy)
+    assert parsed.placed == tuple(Placed(*place) for place in placed)
+    assert len(parsed.written) == (len(placed) if outcome is CLEAN else 0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -202,13 +202,16 @@ def test_monstrous_answers_are_not_read(form: AnswerFormat, answer: str) -> None
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("inlin", {}, "unknown answer format 'inlin'; did you mean 'inline'.*Known: inline, json, jsonl"),
+        ("inlin", {}, "unknown answer format 'inlin'; did you mean 'inline'.*Known: inline, xml, json, jsonl, grouped"),
         ("xyz", {}, "unknown answer format 'xyz' Known"),
-        ("inline", {"distinct": True}, "'inline' has no option 'distinct'. Options: none"),
+        ("inline", {"distinct": True}, "'inline' has no option 'distinct'. Options: depth"),
         ("json", {"nothing": "x"}, "'json' has no option 'nothing'. Options: label_key, text_key, distinct"),
         ("json", {"name": "x"}, "no option 'name'"),
         ("jsonl", {"nothing": ""}, "'nothing' of answer format 'jsonl' must be a str, found ''"),
         ("jsonl", {"distinct": "no"}, "must be a bool, found 'no'"),
+        ("json", {"label_key": "text"}, "label_key and text_key are both 'text'"),
+        ("inline", {"depth": True}, "'depth' of answer format 'inline' must be a int, found True"),
+        ("xml", {"depth": 0}, "it must be from 1 to 16"),
     ],
 )
 def test_unknown_formats_and_options(name: str, options: dict[str, object], message: str) -> None:

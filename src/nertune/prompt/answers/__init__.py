@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nertune.errors import InputError
-from nertune.prompt.answers.base import AnswerFormat, ParsedAnswer, Placed, Written
+from nertune.prompt.answers.base import AnswerFormat, ParsedAnswer, Placed, Refusal, Written
+from nertune.prompt.answers.grouped import GroupedAnswer
 from nertune.prompt.answers.inline import InlineAnswer
 from nertune.prompt.answers.listed import JsonAnswer, JsonLinesAnswer
+from nertune.prompt.answers.xml import XmlAnswer
+from nertune.schema import Document
 
 __all__ = [
     "ANSWER_FORMATS",
     "AnswerFormat",
+    "GroupedAnswer",
     "InlineAnswer",
     "JsonAnswer",
     "JsonLinesAnswer",
     "ParsedAnswer",
     "Placed",
+    "Refusal",
     "Written",
+    "XmlAnswer",
     "answer_format",
+    "refuse_unwritable",
 ]
 
-ANSWER_FORMATS: Mapping[str, type[InlineAnswer] | type[JsonAnswer] | type[JsonLinesAnswer]] = {
+_Format = type[InlineAnswer] | type[XmlAnswer] | type[JsonAnswer] | type[JsonLinesAnswer] | type[GroupedAnswer]
+
+ANSWER_FORMATS: Mapping[str, _Format] = {
     "inline": InlineAnswer,
+    "xml": XmlAnswer,
     "json": JsonAnswer,
     "jsonl": JsonLinesAnswer,
+    "grouped": GroupedAnswer,
 }
 
 
@@ -46,3 +57,29 @@ def answer_format(name: str, options: Mapping[str, Any] | None = None) -> Answer
             expected = type(known[key]).__name__
             raise InputError(f"option {key!r} of answer format {name!r} must be a {expected}, found {value!r}")
     return ANSWER_FORMATS[name](**options)
+
+
+def refuse_unwritable(documents: Iterable[tuple[str, AnswerFormat, Document]]) -> None:
+    """Raises InputError when formats cannot write some documents: how many, of which kind, and the first of them.
+
+    `documents`: each with the name of its place in a message and the format that is to write it.
+    """
+    refused: list[tuple[str, str, Refusal]] = []
+    total = 0
+    for where, form, document in documents:
+        total += 1
+        if found := form.refusal(document):
+            refused.append((where, form.name, found))
+    if not refused:
+        return
+    kinds: dict[tuple[str, str], list[Refusal]] = {}
+    for _, name, found in refused:
+        kinds.setdefault((found.kind, name), []).append(found)
+    counted = ", ".join(f"{len(found):,} with {kind} ({name})" for (kind, name), found in kinds.items())
+    listed = "\n".join(f"  {where}: {found.detail}" for where, _, found in refused[:5])
+    more = f"\n  and {len(refused) - 5:,} more" if len(refused) > 5 else ""
+    advice = "; ".join(f"{kind}: {found[0].advice}" for (kind, _), found in kinds.items())
+    raise InputError(
+        f"{len(refused):,} of {total:,} documents cannot be written in their answer format: {counted}\n{listed}{more}\n"
+        f"What to do: {advice}"
+    )
