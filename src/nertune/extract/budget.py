@@ -1,25 +1,19 @@
-"""Tokens: how many an answer may have, and how long a window may be so that prompt and answer fit into the model."""
+"""How long a window may be, in tokens: as long as what was trained, and so that prompt and answer fit into the model."""
 
 from __future__ import annotations
 
 from nertune.errors import InputError
+from nertune.extract.recognizer import answer_limit
 from nertune.prompt import Renderer
 from nertune.schema import Document
 
-__all__ = ["SMALLEST_WINDOW", "answer_limit", "window_size"]
+__all__ = ["SMALLEST_WINDOW", "window_size"]
 
-# An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
-_ANSWER_BASE, _ANSWER_FACTOR = 48, 3
 # Tokens. Shorter windows are refused; unasked, none is shorter than a sentence, however short the trained rows were.
 SMALLEST_WINDOW = 16
 _SENTENCE = 64
 # Tokens by which a text in its prompt may differ from the text alone.
 _SLACK = 8
-
-
-def answer_limit(own: int) -> int:
-    """Tokens of the answer about a text that has `own` tokens."""
-    return _ANSWER_BASE + _ANSWER_FACTOR * own
 
 
 def window_size(
@@ -41,13 +35,13 @@ def window_size(
     if context is not None:
         room = context - shared - around - _SLACK
         if max_new_tokens is None:
-            room = (room - answer_limit(around + _SLACK)) // (1 + _ANSWER_FACTOR)
+            room = (room - answer_limit(around + _SLACK)) // (1 + answer_limit(1) - answer_limit(0))
         else:
             room -= max_new_tokens
         if asked is not None and asked > room:
             raise InputError(
                 f"a window of {asked} tokens does not fit: the prompt takes {shared + around} more, its answer "
-                f"{'up to three times as many and 48' if max_new_tokens is None else max_new_tokens}, and the model holds "
+                f"{f'up to {answer_limit(asked)}' if max_new_tokens is None else max_new_tokens}, and the model holds "
                 f"{context}. Give {max(room, 0)} at most"
                 + ("" if max_new_tokens is None else ", or allow shorter answers")
             )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from nertune.errors import InputError
-from nertune.extract.budget import answer_limit
 from nertune.extract.ground import ground
 from nertune.extract.trace import Trace, show, traces
 from nertune.extract.windows import Parts, merge, split, whole
@@ -15,7 +14,15 @@ from nertune.generate import Completion, Engine, Request
 from nertune.prompt import Renderer
 from nertune.schema import Prediction
 
-__all__ = ["Recognizer"]
+__all__ = ["Recognizer", "answer_limit"]
+
+# An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
+_ANSWER_BASE, _ANSWER_FACTOR = 48, 3
+
+
+def answer_limit(own: int) -> int:
+    """Tokens that the answer about a text of `own` tokens may have."""
+    return _ANSWER_BASE + _ANSWER_FACTOR * own
 
 
 @dataclass(frozen=True, slots=True)
