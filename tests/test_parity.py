@@ -82,6 +82,8 @@ def test_a_server_that_does_as_the_run_does(sides):
 
 def test_neither_side_is_constrained(sides):
     local, there, server = sides(ANSWERS)
+    assert local.constrained
+    assert there.constrained
     compare(local, there, TEXTS)
     assert [request.grammar for request in local.engine.requests] == [None, None]
     assert all("structured_outputs" not in asked.body for asked in server.posts())
@@ -127,6 +129,31 @@ def test_an_answer_that_parts_is_shown_with_its_context_and_probability(sides, r
 def test_an_answer_cut_off_at_the_same_tokens_parts_too(sides):
     found = found_by(*sides(ANSWERS, finish="length"))
     assert {(parting.local, parting.served) for parting in found.partings} == {("stop: end", "stop: length")}
+
+
+def test_windows_of_a_long_text_are_counted_as_one(renderer, served, fake):
+    """Each window's answer is the window itself here, and nothing there."""
+    window = PlainAnswers(renderer)
+    server = served({"/v1/completions": lambda body: fake.completion([renderer.tail_ids[0]])})
+    local = Recognizer(renderer, window, window=16)
+    there = Recognizer(renderer, RemoteEngine(Endpoint(server.url)))
+    found = compare(local, there, ["没有。", "他来自杭州。" * 20])
+    assert len(window.requests) > 3
+    assert {parting.text for parting in found.partings if parting.what == "answer"} == {1, 2}
+    assert (found.documents, found.differing("answer")) == (2, 2)
+
+
+class PlainAnswers:
+    """An engine that copies."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+        self.requests: list[Any] = []
+
+    def generate(self, requests, *, done=None):
+        self.requests += requests
+        texts = [request.messages[-1][1].removeprefix("句：") for request in requests]
+        return [Completion(tuple(self.renderer.answer_ids(text)), "end") for text in texts]
 
 
 @pytest.mark.parametrize(("before", "prompts"), [("", 0), (DATED, 2)])

@@ -14,6 +14,7 @@ from nertune.confidence import Calibration, MinScore, check_min_score
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
+from nertune.extract.budget import window_size
 from nertune.generate.endpoint import Endpoint, is_endpoint
 from nertune.generate.remote import RemoteEngine
 from nertune.prompt import PlainTokenizer, PromptSpec, Renderer, template_hash
@@ -37,22 +38,28 @@ def load(
     dtype: str = "auto",
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    constrained: bool = True,
     min_score: MinScore | None = None,
     calibrated: bool = True,
+    window: int | None = None,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`, or from a server: `http://host:port/v1#model-name`.
 
     `run`: for a server, the run that it serves; `connect` has more to choose there, and `device`, `dtype` and
-    `batch_size` mean nothing. `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes
-    the first accelerator. `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with
-    "auto", and on the model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit
-    of one answer, in tokens; None fits it to the text. `min_score`: leave out entities that score less, or "calibrated"
-    for the thresholds that `nertune calibrate` fitted. `calibrated`: scores are those of the run's calibration, where it
-    has one; else, and with False, they are the model's own probabilities.
+    `batch_size` mean nothing.
+    `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
+    `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
+    model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
+    tokens; None fits it to the text. `constrained`: only answers that can be true are generated; with False the model is
+    free, and its answers are repaired where they must be. `min_score`: leave out entities that score less, or
+    "calibrated" for the thresholds that `nertune calibrate` fitted. `calibrated`: scores are those of the run's
+    calibration, where it has one; else, and with False, they are the model's own probabilities. `window`: the longest
+    text, in tokens, that is read in one piece, 16 at least; longer ones are read in overlapping windows. None takes what
+    fits into the longest row that the run was trained on.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
-    task that the run does not know, or none where it has several, or for calibrated thresholds where none were fitted;
-    for a server what `connect` raises.
+    task that the run does not know, or none where it has several, for a window that the model cannot hold, and for
+    calibrated thresholds where none were fitted; for a server what `connect` raises.
     """
     if is_endpoint(model):
         return connect(
@@ -60,8 +67,10 @@ def load(
             run=run,
             task=task,
             max_new_tokens=max_new_tokens,
+            constrained=constrained,
             min_score=min_score,
             calibrated=calibrated,
+            window=window,
             report=report,
         )
     if run is not None:
@@ -81,7 +90,10 @@ def load(
         weights = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
         tokenizer: Any = renderer.tokenizer
         weights = _with_adapter(weights, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    return _scoring(_recognizer(weights, renderer, batch_size, max_new_tokens), calibration, min_score)
+    recognizer = _recognizer(
+        weights, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
+    )
+    return _scoring(recognizer, calibration, min_score)
 
 
 def connect(
@@ -98,6 +110,7 @@ def connect(
     requests_per_minute: float | None = None,
     min_score: MinScore | None = None,
     calibrated: bool = True,
+    window: int | None = None,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer over an OpenAI-compatible server: `http://host:port/v1#model-name`.
@@ -106,18 +119,18 @@ def connect(
     instead, for a model that was not trained here. `constrained`: vLLM is sent the grammar of the answers, other servers a
     JSON schema where the answer format has one; False leaves the model free. `concurrency`: requests at a time. `timeout`:
     seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. The key for the server is
-    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`: as in `load`; servers that answer in
-    text give no scores.
+    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`, `window`: as in `load`; servers that
+    answer in text give no scores.
     Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
     fails, MissingExtraError without the extra `remote`; for a run as `load` does.
     """
-    calibration = None
+    calibration = trained = None
     if prompt is not None and run is None:
         renderer = Renderer(PlainTokenizer(), prompt)
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
         calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
-        renderer = _renderer(folder, manifest, spec, report)
+        renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
     else:
         raise InputError(
             f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
@@ -125,7 +138,8 @@ def connect(
         )
     endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
     engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
-    return _scoring(Recognizer(renderer, engine, max_new_tokens, constrained), calibration, min_score)
+    size = window_size(renderer, asked=window, trained=trained, context=endpoint.context, max_new_tokens=max_new_tokens)
+    return _scoring(Recognizer(renderer, engine, max_new_tokens, constrained, window=size), calibration, min_score)
 
 
 def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, PromptSpec]:
@@ -170,13 +184,14 @@ def untrained(
     *,
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    constrained: bool = True,
     report: Report | None = None,
 ) -> Recognizer:
-    """A Recognizer on a base model as it is: what it can do before any training."""
+    """A Recognizer on a base model as it is: what it can do before any training. The settings are those of `load`."""
     from nertune.models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(base_model, report=report)
-    return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens, constrained)
 
 
 def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None = None) -> Reader:
@@ -187,7 +202,9 @@ def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None =
     from nertune.train.measure import Reader
 
     def predict(model: Any, renderer: Renderer, documents: Sequence[Document]) -> list[Prediction]:
-        recognizer = _recognizer(model, renderer, batch_size, None)
+        # A tokenizer without a fast version has no table of bytes: it is read freely rather than not at all.
+        constrained = bool(getattr(renderer.tokenizer, "is_fast", False))
+        recognizer = _recognizer(model, renderer, batch_size, None, constrained)
         tell = (lambda ended: done(ended, len(documents))) if done else None
         return recognizer.extract_many([document.text for document in documents], done=tell)
 
@@ -200,14 +217,25 @@ def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None =
     return Reader(predict, score)
 
 
-def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:
+def _recognizer(
+    model: Any,
+    renderer: Renderer,
+    batch_size: int,
+    max_new_tokens: int | None,
+    constrained: bool,
+    *,
+    window: int | None = None,
+    trained: int | None = None,
+) -> Recognizer:
     from nertune.generate.local import LocalEngine
     from nertune.models.attention import can_share_prefix
 
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    size = window_size(renderer, asked=window, trained=trained, context=context, max_new_tokens=max_new_tokens)
     engine = LocalEngine(
         model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
     )
-    return Recognizer(renderer, engine, max_new_tokens)
+    return Recognizer(renderer, engine, max_new_tokens, constrained, window=size)
 
 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:

@@ -68,7 +68,7 @@ class Parity:
 
     def differing(self, what: str) -> int:
         """How many texts differ in prompt, answer or entities."""
-        return sum(parting.what == what for parting in self.partings)
+        return len({parting.text for parting in self.partings if parting.what == what})
 
     def to_json(self) -> dict[str, Any]:
         """One JSON value: `equal`, `documents`, `prompts_by`, `differing` by what, `partings`."""
@@ -112,23 +112,27 @@ def parity(
 
 
 def compare(local: Recognizer, served: Recognizer, texts: Sequence[str], *, report: Report | None = None) -> Parity:
-    """Compare two recognizers of one prompt, neither constrained; `served` has a RemoteEngine."""
+    """Compare two recognizers of one prompt on the local one's windows, neither constrained; `served` has a RemoteEngine."""
 
     def tell(what: str) -> Callable[[int], None]:
         return lambda done: report(what, done, len(texts)) if report else None
 
     endpoint = cast(RemoteEngine, served.engine).endpoint
     here, there = _Recording(local.engine), _Recording(served.engine)
-    theirs = replace(served, engine=there).extract_many(texts, done=tell("answers from the server"))
-    ours = replace(local, engine=here).extract_many(texts, done=tell("answers from here"))
+    own = replace(local, engine=here, constrained=False)
+    other = replace(served, engine=there, constrained=False, window=local.window)
+    theirs = other.extract_many(texts, done=tell("answers from the server"))
+    numbers: list[int] = []  # of which text each request is a window
+    ours = own.extract_many(texts, done=tell("answers from here"), trace=lambda trace: numbers.append(trace.text))
     partings: list[Parting] = []
     by: Literal["ids", "number"] | None = None
-    for number, (request, answer, other) in enumerate(zip(here.requests, here.answers, there.answers, strict=True), 1):
+    asked = zip(numbers, here.requests, here.answers, there.answers, strict=True)
+    for number, request, answer, other_answer in asked:
         ids = endpoint.tokenize(request.messages)
         count = len(ids) if ids is not None else endpoint.count(request.messages)
         by = "ids" if ids is not None else "number" if count is not None else None
         partings += _prompt_partings(local.renderer, number, request, ids, count)
-        partings += _answer_partings(local.renderer, number, answer, other)
+        partings += _answer_partings(local.renderer, number, answer, other_answer)
         tell("prompts of the server")(number)
     for number, (prediction, other_prediction) in enumerate(zip(ours, theirs, strict=True), 1):
         partings += _entity_partings(number, prediction, other_prediction)

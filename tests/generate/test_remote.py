@@ -413,6 +413,25 @@ def test_a_served_run_gives_its_prompt_and_its_tokenizer_and_no_weights(vllm, fa
         load(run, run=run)
 
 
+def test_a_long_text_is_read_in_windows_that_the_server_can_hold(served, fake, capsys):
+    """vLLM tells how long prompt and answer may be, for an adapter by its base model; the answers are the windows."""
+    server = served({CHAT: lambda body: fake.chat(body["messages"][-1]["content"].partition("：")[2])})
+    rows = [
+        {"id": "base", "owned_by": "vllm", "max_model_len": 400},
+        {"id": "ner", "owned_by": "vllm", "parent": "base"},
+    ]
+    server.listed = fake.Trouble(200, {"data": rows})
+    recognizer = connect(f"{server.url}#ner", prompt=spec())
+    text = "他在杭州。" * 60
+    prediction = recognizer.extract(text, debug=True)
+    assert (prediction.text, prediction.outcome, prediction.ungrounded) == (text, ParseOutcome.CLEAN, ())
+    assert len(server.posts()) > 2
+    for asked in server.posts():
+        prompt = "".join(message["content"] for message in asked.body["messages"])
+        assert len(prompt) + asked.body["max_tokens"] <= 400
+    assert "他在杭州。" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_server_needs_a_run_or_labels(plain):
     with pytest.raises(InputError, match=r"--run RUN.*--labels"):
         connect(plain.url)

@@ -130,7 +130,8 @@ def test_what_vllm_refuses_is_understood(run, url, served):
     with pytest.raises(InputError, match=r"text 2: .*do not fit"):
         served.engine.generate([Request((2, 5), stop_ids, 3), Request((2, *[5] * 600), stop_ids, 3)])
     with pytest.raises(InputError, match="do not fit"):
-        replace(served, max_new_tokens=None).extract("好" * 300)
+        replace(served, max_new_tokens=None, window=None).extract("好" * 300)
+    assert Endpoint(f"{url}#ner").context == 512
     with pytest.raises(InputError, match="It serves: base, ner"):
         Endpoint(f"{url}#nre")
 

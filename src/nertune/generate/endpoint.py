@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,7 +40,8 @@ class Endpoint:
     """A server and one of its models, `http://host:port/v1#model-name`; the name may be left out where there is one.
 
     The server is asked at once what it serves. `models`: their names, empty where it does not tell; `vllm`: its version
-    where it is vLLM, (0,) where it does not say which, else None. `timeout`: seconds for one answer. `retries`: tries
+    where it is vLLM, (0,) where it does not say which, else None; `context`: tokens of prompt and answer that the model holds,
+    where it tells. `timeout`: seconds for one answer. `retries`: tries
     after the first. `requests_per_minute`: never more, retries included; None sets no limit.
     The key comes from the environment, NERTUNE_API_KEY before OPENAI_API_KEY.
     Raises InputError for an address that is none, UnknownModelError for a model that is not served, EndpointError where
@@ -58,6 +59,7 @@ class Endpoint:
         self.client = self._connect()
         self.models: tuple[str, ...] = ()
         self.vllm: tuple[int, ...] | None = None
+        self.context: int | None = None
         self._look()
 
     @property
@@ -101,12 +103,7 @@ class Endpoint:
             "add_generation_prompt": True,
             "chat_template_kwargs": {"enable_thinking": False},
         }
-        try:
-            said: Any = self.call(lambda client: client.post(f"{self.root}/tokenize", body=body, cast_to=object))
-        except EndpointError as error:
-            if error.exit_code == 2:
-                return None
-            raise
+        said = self._told(lambda client: client.post(f"{self.root}/tokenize", body=body, cast_to=object))
         ids = said.get("tokens") if isinstance(said, dict) else None
         if not isinstance(ids, list) or not ids or not all(isinstance(token_id, int) for token_id in ids):
             return None
@@ -115,12 +112,21 @@ class Endpoint:
     def count(self, messages: Sequence[tuple[str, str]]) -> int | None:
         """How many tokens the server makes of messages, as it counts them for an answer; None where it does not."""
         chat: Any = [{"role": role, "content": content} for role, content in messages]
-        answer = self.call(
+        answer = self._told(
             lambda client: client.chat.completions.create(
                 model=str(self.model), messages=chat, extra_body={"max_tokens": 1}, temperature=0
             )
         )
         return getattr(getattr(answer, "usage", None), "prompt_tokens", None)
+
+    def _told(self, ask: Callable[[openai.OpenAI], Any]) -> Any:
+        """What a server tells that not every server knows to tell; None where it refuses."""
+        try:
+            return self.call(ask)
+        except EndpointError as error:
+            if error.exit_code == 2:
+                return None
+            raise
 
     def _connect(self) -> openai.OpenAI:
         try:
@@ -156,6 +162,7 @@ class Endpoint:
             raise self._error(f"this is no OpenAI-compatible API. {_ENDS_IN_V1}", exit_code=2)
         self.models = tuple(str(row.get("id")) for row in rows)
         self.model = self._known(self.model)
+        self.context = _context({str(row.get("id")): row for row in rows}, self.model)
         if any(row.get("owned_by") == "vllm" for row in rows):
             self.vllm = self._version(quick)
 
@@ -271,6 +278,15 @@ def _parts(address: str) -> tuple[str, str | None]:
             f"the address of a server holds no password and no query ({split.hostname}): set NERTUNE_API_KEY instead"
         )
     return url.rstrip("/"), model or None
+
+
+def _context(rows: Mapping[str, Any], model: str | None) -> int | None:
+    """vLLM's max_model_len of a model; an adapter's is that of its base model."""
+    for name in (model, rows.get(str(model), {}).get("parent")):
+        length = rows.get(str(name), {}).get("max_model_len")
+        if isinstance(length, int) and length > 0:
+            return length
+    return None
 
 
 def _is_loopback(url: str) -> bool:
