@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nertune import schema
 from nertune.errors import InputError
-from nertune.schema import Document, Entity, LabelSet, Mention, ParseOutcome, Prediction, in_reading_order
+from nertune.schema import Document, Entity, LabelSet, Mention, ParseOutcome, Prediction, best_of_each, in_reading_order
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,33 @@ def test_prediction_as_json() -> None:
         "ungrounded": [{"label": "p", "text": "南京"}],
         "stop": "length",
     }
+
+
+def test_the_parts_of_a_score_are_further_keys() -> None:
+    (entity,) = Prediction("叶", (Entity("n", 0, 1, "叶", 0.25, 0.5, 0.5),)).to_json()["entities"]
+    assert entity == {
+        "start": 0,
+        "end": 1,
+        "label": "n",
+        "text": "叶",
+        "score": 0.25,
+        "span_score": 0.5,
+        "label_score": 0.5,
+    }
+
+
+def test_an_entity_is_the_same_whatever_its_scores() -> None:
+    plain, scored = Entity("n", 0, 1, "叶"), Entity("n", 0, 1, "叶", 0.25, 0.5, 0.5)
+    assert plain == scored
+    assert {plain, scored} == {plain}
+    assert dataclasses.replace(scored, start=2, end=3).label_score == 0.5
+
+
+def test_of_equal_entities_the_best_is_kept_in_the_first_ones_place() -> None:
+    other = Entity("p", 0, 1, "叶", 0.1)
+    scored = [Entity("n", 0, 1, "叶", score) for score in (None, 0.5, 0.75, None, 0.0)]
+    kept = best_of_each([scored[0], other, *scored[1:]])
+    assert [(e.label, e.score) for e in kept] == [("n", 0.75), ("p", 0.1)]
 
 
 @pytest.mark.parametrize("name", ["", " a", "a ", "a[", "a]", "a|b", "a\\", "a\nb", "\u3000"])

@@ -6,9 +6,11 @@ No room knows another's insides; this module, the command line and the quickstar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nertune.confidence import Calibration, MinScore, check_min_score
 from nertune.errors import MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
@@ -32,6 +34,8 @@ def load(
     dtype: str = "auto",
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    min_score: MinScore | None = None,
+    calibrated: bool = True,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`.
@@ -39,9 +43,11 @@ def load(
     `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
     `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
     model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
-    tokens; None fits it to the text.
+    tokens; None fits it to the text. `min_score`: leave out entities that score less, or "calibrated" for the thresholds
+    that `nertune calibrate` fitted. `calibrated`: scores are those of the run's calibration, where it has one; else, and
+    with False, they are the model's own probabilities.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
-    task that the run does not know, or none where it has several.
+    task that the run does not know, or none where it has several, or for calibrated thresholds where none were fitted.
     """
     folder = Path(run)
     if not folder.is_dir():
@@ -49,6 +55,8 @@ def load(
     manifest = RunManifest.read(folder)
     spec = manifest.prompt_of(task)
     check_weights(folder, manifest.kind)
+    calibration = Calibration.read(folder, manifest.task_of(task)) if calibrated else None
+    check_min_score(min_score, calibration)
     from nertune.models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(str(folder) if manifest.has_tokenizer else manifest.base_model, report=report)
@@ -64,7 +72,10 @@ def load(
         quantize = manifest.quantize if dtype == "auto" else None
         model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
         model = _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    return _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    recognizer = _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    if calibration is not None and calibration.constrained != recognizer.constrained:
+        calibration = None  # fitted to probabilities of another kind
+    return replace(recognizer, calibration=calibration, min_score=min_score)
 
 
 def untrained(
@@ -107,7 +118,9 @@ def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens:
     from nertune.generate.local import LocalEngine
     from nertune.models.attention import can_share_prefix
 
-    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), batch_size=batch_size)
+    engine = LocalEngine(
+        model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
+    )
     return Recognizer(renderer, engine, max_new_tokens)
 
 

@@ -150,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     extract.add_argument("--text", help="one text, instead of FILE")
     extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
     extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
+    _min_score_option(extract)
     _generation_options(extract)
     extract.set_defaults(run=_extract)
 
@@ -160,8 +161,26 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
     evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
+    _min_score_option(evaluate)
     _generation_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    calibrate = commands.add_parser(
+        "calibrate", help="make scores trustworthy, and find the thresholds with the best F1, on an annotated file"
+    )
+    calibrate.add_argument("model", metavar="RUN", help="a run directory; the calibration is kept there")
+    calibrate.add_argument("--data", required=True, metavar="FILE", help="annotated file that was not trained on")
+    calibrate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    calibrate.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
+    calibrate.add_argument(
+        "--measure",
+        choices=("span", "text"),
+        default="span",
+        help="whose F1 the thresholds serve (default: %(default)s)",
+    )
+    calibrate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
+    _generation_options(calibrate)
+    calibrate.set_defaults(run=_calibrate)
 
     doctor = commands.add_parser("doctor", help="what this machine has, what is missing, what to type")
     doctor.add_argument("--json", action="store_true", help="print one JSON value")
@@ -178,6 +197,28 @@ def _generation_options(parser: argparse.ArgumentParser) -> None:
         "--max-new-tokens", type=_positive, metavar="N", help="limit of one answer (default: fitted to the text)"
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
+
+
+def _min_score_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-score",
+        type=_least_score,
+        metavar="X",
+        help="leave out entities with a lower score, from 0 to 1; or 'calibrated': the thresholds that nertune calibrate "
+        "fitted for each label",
+    )
+
+
+def _least_score(text: str) -> float | str:
+    if text == "calibrated":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor 'calibrated'")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -316,7 +357,8 @@ def _extract(options: argparse.Namespace) -> int:
     return extract_all(recognizer, texts, out=options.out, show=options.show)
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _annotated(options: argparse.Namespace) -> Sequence[Any]:
+    """The documents of --data, by the labels of the run."""
     from nertune import data
     from nertune.run import RunManifest
 
@@ -325,10 +367,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
     for line in corpus.notes:
         _say(f"{options.data}: {line}")
+    return corpus.documents
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    documents = _annotated(options)
     recognizer = _load(options)
     from nertune.commands import evaluate_on
 
-    evaluation = evaluate_on(recognizer, corpus.documents, out=options.out)
+    evaluation = evaluate_on(recognizer, documents, out=options.out)
     if options.json:
         print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
         return 0
@@ -341,6 +388,31 @@ def _evaluate(options: argparse.Namespace) -> int:
         f"{evaluation.ungrounded} ungrounded mentions, {evaluation.invalid_answers} unreadable answers, "
         f"{evaluation.truncated} cut off, {evaluation.sentences_per_second or 0:.2f} sentences/s"
     )
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from nertune.run import RunManifest
+
+    run = Path(options.model)
+    RunManifest.read(run)
+    documents = _annotated(options)
+    recognizer = _load(options, calibrated=False)
+    from nertune.commands import calibrate_on
+
+    report, written = calibrate_on(
+        recognizer, documents, run=run, task=options.task, source=Path(options.data), measure=options.measure
+    )
+    if options.json:
+        print(json.dumps(written, ensure_ascii=False, indent=2))
+        return 0
+    from nertune.evaluate.reliability import label_table, quality_line, threshold_table
+    from nertune.terminal import stderr, stdout
+
+    stdout.print(quality_line(report), soft_wrap=True)
+    stdout.print(threshold_table(report))
+    stdout.print(label_table(report))
+    stderr.print(f"Kept in {run}. Next: nertune extract {run} --min-score calibrated --text '…'", soft_wrap=True)
     return 0
 
 
@@ -364,7 +436,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace) -> Any:
+def _load(options: argparse.Namespace, *, calibrated: bool = True) -> Any:
     from nertune.assemble import load
     from nertune.run import RunManifest
     from nertune.terminal import Meter, conversion_meter, quiet_libraries
@@ -379,5 +451,7 @@ def _load(options: argparse.Namespace) -> Any:
             device=options.device,
             batch_size=options.batch_size,
             max_new_tokens=options.max_new_tokens,
+            min_score=getattr(options, "min_score", None),
+            calibrated=calibrated,
             report=conversion_meter(meter),
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,14 +16,18 @@ from typing import TextIO
 
 from nertune import data
 from nertune.atomic import write_text
-from nertune.errors import InputError
-from nertune.evaluate import Evaluation, evaluate
+from nertune.confidence import Calibration, write_calibration
+from nertune.errors import InputError, RunError
+from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
+from nertune.evaluate.measures import Measure
+from nertune.evaluate.reliability import draw_reliability
 from nertune.extract import Recognizer, ground
 from nertune.prompt import PromptSpec, answer_format, load_template, refuse_unwritable
-from nertune.schema import Document, Prediction
+from nertune.run import RELIABILITY, RunManifest
+from nertune.schema import Document, Entity, Prediction
 from nertune.terminal import Meter, highlight, stdout
 
-__all__ = ["convert", "evaluate_on", "extract_all"]
+__all__ = ["calibrate_on", "convert", "evaluate_on", "extract_all"]
 
 _CHUNK = 256
 _READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
@@ -108,6 +114,34 @@ def evaluate_on(recognizer: Recognizer, documents: Sequence[Document], *, out: s
     return evaluation
 
 
+def calibrate_on(
+    recognizer: Recognizer,
+    documents: Sequence[Document],
+    *,
+    run: Path,
+    task: str | None,
+    source: Path,
+    measure: Measure,
+) -> tuple[CalibrationReport, dict[str, object]]:
+    """Fit a calibration to a recognizer's predictions of `source`'s documents and keep it in the run, with its picture.
+
+    The recognizer gives the model's own scores. Returns the report, and what was written.
+    """
+    name = RunManifest.read(run).task_of(task)
+    Calibration.read(run, name)  # one that cannot be read is told of before the work
+    if not os.access(run, os.W_OK):
+        raise RunError(f"{run}: cannot be written to, and a calibration is kept in its run; use a copy of the run")
+    with Meter("predicting", len(documents)) as meter:
+        predictions = recognizer.extract_many([document.text for document in documents], done=meter.update)
+    report = calibrate(documents, predictions, measure=measure, constrained=recognizer.constrained)
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    value = {"data": {"file": source.name, "sha256": digest}, **report.to_json()}
+    draw_reliability(report, run / (RELIABILITY if name is None else f"reliability-{name}.png"))
+    write_calibration(run, value, name)
+    return report, value
+
+
 def convert(
     source: str, target: str, *, source_format: str | None, target_format: str, template: str, answer: str
 ) -> list[str]:
@@ -132,7 +166,7 @@ def convert(
     lost = [
         number
         for number, (before, after) in enumerate(zip(corpus.documents, again, strict=True), 1)
-        if before.text != after.text or set(before.entities) != set(after.entities)
+        if before.text != after.text or _scored(before) != _scored(after)
     ]
     if lost:
         first = ", ".join(map(str, lost[:5]))
@@ -141,6 +175,10 @@ def convert(
         )
     said.append(f"{target}: {len(again)} documents written as {target_format}")
     return said
+
+
+def _scored(document: Document) -> set[tuple[Entity, float | None]]:
+    return {(entity, entity.score) for entity in document.entities}
 
 
 def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -> list[data.AlpacaRow]:

@@ -8,6 +8,8 @@ RUN/
 ├── recipe.yaml       the recipe, fully resolved
 ├── metrics.jsonl     one line per logged step
 ├── loss.png          training and validation loss
+├── calibration.json  temperature and thresholds of the scores, where nertune calibrate was run: nertune.confidence
+├── reliability.png   scores against the share of right entities, likewise
 └── checkpoints/      for --resume; each sealed with checksums.json
 """
 
@@ -23,11 +25,12 @@ from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.prompt import PromptSpec
 
-__all__ = ["MANIFEST", "RunManifest", "check_weights"]
+__all__ = ["MANIFEST", "RELIABILITY", "RunManifest", "check_weights"]
 
 _T = TypeVar("_T")
 
 MANIFEST = "nertune.json"
+RELIABILITY = "reliability.png"
 _FORMAT = 1
 
 
@@ -76,6 +79,11 @@ class RunManifest:
             hint = f"did you mean {near[0]!r}? It" if near else "it"
             raise InputError(f"the run has no task {task!r}; {hint} was trained on: {known}")
         return self.tasks[task]
+
+    def task_of(self, task: str | None = None) -> str | None:
+        """The name of the task that `prompt_of` gives the prompt of; None where the run has no tasks. Raises InputError."""
+        self.prompt_of(task)
+        return None if self.prompt is not None else task or next(iter(self.tasks))
 
     def write(self, folder: Path) -> None:
         """Write `nertune.json` into a run directory, whole or not at all."""

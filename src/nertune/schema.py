@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
 from nertune.errors import InputError
 
-__all__ = ["Document", "Entity", "LabelSet", "Mention", "ParseOutcome", "Prediction", "StopReason", "in_reading_order"]
+__all__ = [
+    "Document",
+    "Entity",
+    "LabelSet",
+    "Mention",
+    "ParseOutcome",
+    "Prediction",
+    "StopReason",
+    "best_of_each",
+    "in_reading_order",
+]
 
 StopReason = Literal["end", "length"]
 
@@ -35,14 +45,18 @@ class ParseOutcome(Enum):
 class Entity:
     """A labelled stretch of a text.
 
-    `start` and `end` are code points, half-open; `score` is a probability in [0, 1], or None where none was computed.
+    `start` and `end` are code points, half-open. `score`: the probability in [0, 1] that the model gave the entity, None
+    where none was computed; `span_score` and `label_score`: of its place, and of its label there. Entities are equal that
+    have one label, place and text, whatever their scores.
     """
 
     label: str
     start: int
     end: int
     text: str
-    score: float | None = None
+    score: float | None = field(default=None, compare=False)
+    span_score: float | None = field(default=None, compare=False)
+    label_score: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end:
@@ -103,14 +117,14 @@ class Prediction:
         object.__setattr__(self, "entities", in_reading_order(self.entities))
 
     def to_json(self) -> dict[str, object]:
-        """The object of extraction JSONL: id, text, entities, ungrounded, stop."""
+        """The object of extraction JSONL: id, text, entities, ungrounded, stop.
+
+        An entity has the keys start, end, label, text, score; and span_score, label_score where these are known.
+        """
         return {
             "id": self.id,
             "text": self.text,
-            "entities": [
-                {"start": e.start, "end": e.end, "label": e.label, "text": e.text, "score": e.score}
-                for e in self.entities
-            ],
+            "entities": [_entity_json(entity) for entity in self.entities],
             "ungrounded": [{"label": m.label, "text": m.text} for m in self.ungrounded],
             "stop": self.stop,
         }
@@ -162,6 +176,28 @@ class LabelSet:
 def in_reading_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     """Entities by start, outer before inner, then by label."""
     return tuple(sorted(entities, key=lambda e: (e.start, -e.end, e.label)))
+
+
+def best_of_each(entities: Iterable[Entity]) -> tuple[Entity, ...]:
+    """Each entity once, in the order of the first of its kind; of equal ones that with the highest score."""
+    best: dict[Entity, Entity] = {}
+    for entity in entities:
+        known = best.get(entity)
+        if known is None or (entity.score is not None and (known.score is None or entity.score > known.score)):
+            best[entity] = entity
+    return tuple(best.values())
+
+
+def _entity_json(entity: Entity) -> dict[str, object]:
+    parts = {"span_score": entity.span_score, "label_score": entity.label_score}
+    return {
+        "start": entity.start,
+        "end": entity.end,
+        "label": entity.label,
+        "text": entity.text,
+        "score": entity.score,
+        **{key: value for key, value in parts.items() if value is not None},
+    }
 
 
 def _check_slices(text: str, entities: Iterable[Entity]) -> None:

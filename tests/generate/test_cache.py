@@ -10,8 +10,8 @@ import torch
 from nertune.generate.cache import PrefixStates, SequenceCache
 
 HEADS, KV_HEADS, SIZE, SCALE = 4, 2, 8, 0.3
-# New tokens for each slot, step by step: prompts of different lengths, a few at once, then one by one.
-STEPS = [(3, 1, 5), (1, 2, 1), (1, 1, 1), (1, 1, 1)]
+# New tokens for each slot, step by step: prompts of different lengths, one of them long, a few at once, then one by one.
+STEPS = [(3, 1, 21), (1, 2, 1), (1, 1, 1), (1, 19, 20)]
 
 
 @dataclass
@@ -35,20 +35,27 @@ def _states(count: int, heads: int = KV_HEADS) -> torch.Tensor:
     return torch.randn(1, heads, count, SIZE)
 
 
-def _cache(prefix: int, slots: int, capacity: int) -> tuple[SequenceCache, list[Dense]]:
-    """A cache and the same knowledge, dense, one for each slot."""
+def _prefix(length: int) -> tuple[PrefixStates, Dense]:
+    keys, values = _states(length)[0], _states(length)[0]
+    states = PrefixStates([keys], [values], length) if length else PrefixStates([], [], 0)
+    return states, Dense(list(keys.transpose(0, 1)), list(values.transpose(0, 1)))
+
+
+def _cache(prefixes: list[int]) -> tuple[SequenceCache, list[Dense]]:
+    """A cache with a sequence for each prefix length, and the same knowledge, dense; equal lengths share a prefix."""
     torch.manual_seed(0)
-    keys, values = _states(prefix)[0], _states(prefix)[0]
-    states = PrefixStates([keys], [values], prefix) if prefix else PrefixStates([], [], 0)
-    dense = [Dense(list(keys.transpose(0, 1)), list(values.transpose(0, 1))) for _ in range(slots)]
-    return SequenceCache(states, slots, capacity, device=torch.device("cpu")), dense
+    known = {length: _prefix(length) for length in dict.fromkeys(prefixes)}
+    cache = SequenceCache(torch.device("cpu"))
+    for length in prefixes:
+        cache.enter(known[length][0])
+    return cache, [Dense(list(known[length][1].keys), list(known[length][1].values)) for length in prefixes]
 
 
-def _check_step(cache: SequenceCache, dense: list[Dense], counts, window: int | None) -> None:
+def _check_step(cache: SequenceCache, dense: list[Dense], counts, window: int | None, padding: int = 0) -> None:
     """Give both the same new tokens and compare what they compute and where they put them."""
-    total = sum(counts)
+    total = sum(counts) + padding
     query, key, value = _states(total, HEADS), _states(total), _states(total)
-    positions = cache.plan(counts)
+    positions = cache.plan(counts, padding=padding)
     found = cache.attend(query, key, value, layer=0, scale=SCALE, window=window)[0]
     start, expected_positions = 0, []
     for one, count in zip(dense, counts, strict=True):
@@ -61,36 +68,54 @@ def _check_step(cache: SequenceCache, dense: list[Dense], counts, window: int | 
             expected = one.attend(query[0, head, part], position, head, window)
             torch.testing.assert_close(found[part, head], expected, rtol=1e-5, atol=1e-6)
         start += count
-    assert positions.tolist() == [expected_positions]
+    assert positions.tolist() == [expected_positions + [0] * padding]
+    assert found.shape == (total, HEADS, SIZE)
+    assert found.isfinite().all()
 
 
 @pytest.mark.parametrize("window", [None, 100, 4, 1])
-@pytest.mark.parametrize("prefix", [0, 1, 6])
-def test_every_step_is_dense_attention(prefix, window):
-    cache, dense = _cache(prefix, 3, capacity=12)
-    for counts in STEPS:
-        _check_step(cache, dense, counts, window)
+@pytest.mark.parametrize("prefixes", [[0, 0, 0], [1, 1, 1], [6, 6, 6], [6, 0, 6], [3, 6, 6]])
+def test_every_step_is_dense_attention(prefixes, window):
+    cache, dense = _cache(prefixes)
+    for number, counts in enumerate(STEPS):
+        _check_step(cache, dense, counts, window, padding=number)
 
 
-@pytest.mark.parametrize("kept", [[0, 2], [2, 0], [1], [1, 0, 2]])
-def test_dropped_and_reordered_slots_keep_their_past(kept):
-    cache, dense = _cache(5, 3, capacity=12)
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_slot_that_is_left_is_taken_by_the_last_sequence(gone):
+    cache, dense = _cache([5, 2, 5])
     _check_step(cache, dense, STEPS[0], None)
-    cache.keep_slots(torch.tensor(kept))
-    remaining = [dense[slot] for slot in kept]
-    _check_step(cache, remaining, [1] * len(kept), None)
-    _check_step(cache, remaining, [2, 1, 1][: len(kept)], 4)
+    cache.leave(gone)
+    dense[gone] = dense[-1]
+    remaining = dense[:2]
+    assert len(cache) == 2
+    _check_step(cache, remaining, [2, 1], None)
+    _check_step(cache, remaining, [1, 1], 4)
 
 
-def test_the_whole_capacity_can_be_used():
-    cache, dense = _cache(2, 2, capacity=4)
-    for counts in ((3, 1), (1, 3)):
-        _check_step(cache, dense, counts, None)
-    assert cache.lengths_B.tolist() == [4, 4]
+def test_a_sequence_that_enters_later_begins_at_its_prefix():
+    cache, dense = _cache([4, 4])
+    _check_step(cache, dense, [2, 30], None)
+    cache.leave(1)
+    states, new = _prefix(3)
+    cache.enter(states)
+    _check_step(cache, [dense[0], new], [1, 70], None)
+    _check_step(cache, [dense[0], new], [3, 1], 5)
+
+
+def test_forgotten_tokens_leave_no_trace():
+    cache, dense = _cache([2, 2])
+    _check_step(cache, dense, [3, 5], None)
+    cache.forget(0, 2)
+    cache.forget(1, 4)
+    for one, length in zip(dense, (3, 3), strict=True):
+        del one.keys[length:], one.values[length:]
+    _check_step(cache, dense, [1, 2], None)
+    _check_step(cache, dense, [4, 1], 3)
 
 
 def test_layers_are_kept_apart():
-    cache, _ = _cache(0, 1, capacity=3)
+    cache, _ = _cache([0])
     cache.plan([2])
     query, key = _states(2, HEADS), _states(2)
     first = cache.attend(query, key, _states(2), layer=0, scale=SCALE, window=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import nertune
+from nertune.confidence import Calibration, write_calibration
 from nertune.errors import InputError, MissingFileError, SampleTooLongError, TrainingError
 from nertune.run import RunManifest
 from nertune.train.fit import train
@@ -48,6 +50,15 @@ def test_a_run_is_complete_pinned_and_loads(recipe, base):
     recognizer = nertune.load(run)
     (prediction,) = recognizer.extract_many(["方鹏去漠北"])
     assert all(prediction.text[e.start : e.end] == e.text for e in prediction.entities)
+
+    assert (recognizer.calibration, recognizer.min_score) == (None, None)
+    fitted = Calibration(2.0, 0.5, {"人名": 0.25}, constrained=recognizer.constrained)
+    write_calibration(run, dataclasses.asdict(fitted))
+    recognizer = nertune.load(run, min_score="calibrated")
+    assert (recognizer.calibration, recognizer.min_score) == (fitted, "calibrated")
+    assert nertune.load(run, calibrated=False).calibration is None
+    write_calibration(run, {**dataclasses.asdict(fitted), "constrained": not recognizer.constrained})
+    assert nertune.load(run).calibration is None
 
 
 # Losses of the first, second and last step of the run above, in nats per trained token.

@@ -8,11 +8,15 @@ of models, prompts or training.
     evaluation.py  the result and its JSON form
     scoring.py     `evaluate`: from documents to the result
     table.py       the result as tables, for a terminal or Markdown
+    calibration.py how far entities' scores can be trusted, the temperature that mends them, the best thresholds
+    calibrating.py `calibrate`: from documents and scored predictions to a calibration
+    reliability.py that as tables, and as a picture
 """
 
 from __future__ import annotations
 
+from nertune.evaluate.calibrating import CalibrationReport, calibrate
 from nertune.evaluate.evaluation import Evaluation, Scores
 from nertune.evaluate.scoring import evaluate
 
-__all__ = ["Evaluation", "Scores", "evaluate"]
+__all__ = ["CalibrationReport", "Evaluation", "Scores", "calibrate", "evaluate"]

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import Match, SequenceMatcher
 from typing import NamedTuple
 
+from nertune.extract.scores import MentionScore
 from nertune.prompt import ParsedAnswer, Placed
-from nertune.schema import Entity, LabelSet, Mention, in_reading_order
+from nertune.schema import Entity, LabelSet, Mention, best_of_each, in_reading_order
 
 __all__ = ["Grounded", "ground"]
 
 
 _ALIGNED = 1000  # characters of an altered copy that are matched against the text
+
+_Scores = tuple[float | None, float | None, float | None]
+_UNKNOWN: _Scores = (None, None, None)
 
 
 class Grounded(NamedTuple):
@@ -28,25 +33,29 @@ class Grounded(NamedTuple):
     ungrounded: tuple[Mention, ...]
 
 
-def ground(text: str, answer: ParsedAnswer, labels: LabelSet | None = None) -> Grounded:
+def ground(
+    text: str, answer: ParsedAnswer, labels: LabelSet | None = None, scores: Sequence[MentionScore] = ()
+) -> Grounded:
     """Place an answer's mentions in the text. Mentions with a label outside `labels` are ungrounded.
+
+    `scores`: of each mention, in the answer's order; the entities take them along. Empty where there are none.
 
     Tokenizers that normalize to NFC (Qwen's) give decomposed text back composed: such an answer is compared with the
     composed text and its places are carried back, unless it is a copy of the text to the letter.
     """
     composed = None if answer.copy == text or unicodedata.is_normalized("NFC", text) else _compose(text)
     if composed is not None:
-        entities, ungrounded = _ground_in(composed.text, answer)
+        entities, ungrounded = _ground_in(composed.text, answer, scores)
         entities, outside = composed.carry_back(text, entities)
         ungrounded += outside
     if composed is None or ungrounded:
-        direct = _ground_in(text, answer)
+        direct = _ground_in(text, answer, scores)
         if composed is None or len(direct[1]) < len(ungrounded):
             entities, ungrounded = direct
     if labels is not None:
         ungrounded += [Mention(e.label, e.text) for e in entities if e.label not in labels]
         entities = [entity for entity in entities if entity.label in labels]
-    return Grounded(in_reading_order(dict.fromkeys(entities)), tuple(ungrounded))
+    return Grounded(in_reading_order(best_of_each(entities)), tuple(ungrounded))
 
 
 class _Composed(NamedTuple):
@@ -63,7 +72,7 @@ class _Composed(NamedTuple):
             if start is None or end is None:
                 lost.append(Mention(entity.label, entity.text))
             else:
-                carried.append(Entity(entity.label, start, end, text[start:end]))
+                carried.append(replace(entity, start=start, end=end, text=text[start:end]))
         return carried, lost
 
 
@@ -82,13 +91,16 @@ def _compose(text: str) -> _Composed | None:
     return _Composed(composed, origin) if composed == unicodedata.normalize("NFC", text) else None
 
 
-def _ground_in(text: str, answer: ParsedAnswer) -> tuple[list[Entity], list[Mention]]:
+def _ground_in(text: str, answer: ParsedAnswer, scores: Sequence[MentionScore]) -> tuple[list[Entity], list[Mention]]:
+    known = [(score.both, score.span, score.label) for score in scores]
     if answer.copy is not None:
-        return _ground_copy(text, answer.copy, answer.placed)
-    return _ground_mentions(text, answer.mentions)
+        return _ground_copy(text, answer.copy, answer.placed, known or [_UNKNOWN] * len(answer.placed))
+    return _ground_mentions(text, answer.mentions, known or [_UNKNOWN] * len(answer.mentions))
 
 
-def _ground_mentions(text: str, mentions: Sequence[Mention]) -> tuple[list[Entity], list[Mention]]:
+def _ground_mentions(
+    text: str, mentions: Sequence[Mention], scores: Sequence[_Scores]
+) -> tuple[list[Entity], list[Mention]]:
     """The n-th mention of a surface to its n-th occurrence.
 
     When a surface is named more often than it occurs, a label not yet given to it goes to its first occurrence (one
@@ -98,7 +110,7 @@ def _ground_mentions(text: str, mentions: Sequence[Mention]) -> tuple[list[Entit
     used: dict[str, int] = {}
     entities: list[Entity] = []
     ungrounded: list[Mention] = []
-    for mention in mentions:
+    for mention, score in zip(mentions, scores, strict=True):
         if mention.text not in places:
             places[mention.text] = _occurrences(text, mention.text)
         starts, nth = places[mention.text], used.get(mention.text, 0)
@@ -111,7 +123,7 @@ def _ground_mentions(text: str, mentions: Sequence[Mention]) -> tuple[list[Entit
         else:
             ungrounded.append(mention)
             continue
-        entities.append(Entity(mention.label, start, start + len(mention.text), mention.text))
+        entities.append(Entity(mention.label, start, start + len(mention.text), mention.text, *score))
     return entities, ungrounded
 
 
@@ -125,26 +137,29 @@ def _occurrences(text: str, surface: str) -> list[int]:
     return starts
 
 
-def _ground_copy(text: str, copy: str, placed: Sequence[Placed]) -> tuple[list[Entity], list[Mention]]:
+def _ground_copy(
+    text: str, copy: str, placed: Sequence[Placed], scores: Sequence[_Scores]
+) -> tuple[list[Entity], list[Mention]]:
     """Places in a copy to places in the text."""
     if copy == text:
-        return [Entity(p.label, p.start, p.end, text[p.start : p.end]) for p in placed], []
+        scored = zip(placed, scores, strict=True)
+        return [Entity(p.label, p.start, p.end, text[p.start : p.end], *score) for p, score in scored], []
     # A template may strip the text's edges, so a copy of the stripped text is as good as a verbatim one.
     if copy.strip() and copy.strip() == text.strip():
         shift = text.index(copy.strip()) - copy.index(copy.strip())
         moved = [Placed(p.label, p.start + shift, p.end + shift) for p in placed]
         if all(p.start >= 0 and p.end <= len(text) for p in moved):
-            return _ground_copy(text, text, moved)
+            return _ground_copy(text, text, moved, scores)
     expected = _aligned(copy, text)
     entities: list[Entity] = []
     ungrounded: list[Mention] = []
-    for p in placed:
+    for p, score in zip(placed, scores, strict=True):
         surface = copy[p.start : p.end]
         taken = {e.start for e in entities if e.label == p.label and e.text == surface}
         free = [start for start in _occurrences(text, surface) if start not in taken]
         if free:
             start = min(free, key=lambda start: (abs(start - expected[p.start]), start))
-            entities.append(Entity(p.label, start, start + len(surface), surface))
+            entities.append(Entity(p.label, start, start + len(surface), surface, *score))
         else:
             ungrounded.append(Mention(p.label, surface))
     return entities, ungrounded

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from nertune.errors import InputError
+from nertune.confidence import Calibration, MinScore, check_min_score, settle
+from nertune.errors import InputError, NertuneError
 from nertune.extract.ground import ground
+from nertune.extract.scores import MentionScore, mention_scores
 from nertune.generate import Completion, Engine, Request
-from nertune.prompt import Renderer
+from nertune.prompt import ParsedAnswer, Renderer
 from nertune.schema import Prediction
 
 __all__ = ["Recognizer"]
@@ -24,12 +26,19 @@ class Recognizer:
 
     `max_new_tokens` limits an answer; None allows three times the text's own tokens and 48 more. `constrained`: only
     answers that can be true are generated; without it the model is free, and its answers are repaired where they must be.
+    `calibration`: makes scores of the model's probabilities; None leaves them as they are. `min_score`: entities with a
+    lower score are left out, and so are those without one; "calibrated" takes the calibration's thresholds, by label.
     """
 
     renderer: Renderer
     engine: Engine
     max_new_tokens: int | None = None
     constrained: bool = False
+    calibration: Calibration | None = None
+    min_score: MinScore | None = None
+
+    def __post_init__(self) -> None:
+        check_min_score(self.min_score, self.calibration)
 
     def extract(self, text: str) -> Prediction:
         """Entities of one text. Raises InputError for a text that cannot be used."""
@@ -74,5 +83,18 @@ class Recognizer:
 
     def _read(self, text: str, completion: Completion) -> Prediction:
         answer = self.renderer.parse(completion.ids, cut=completion.stop == "length")
-        entities, ungrounded = ground(text, answer, self.renderer.spec.labels)
-        return Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)
+        scores = self._scores(completion, answer)
+        entities, ungrounded = ground(text, answer, self.renderer.spec.labels, scores)
+        if self.min_score is not None and entities and not completion.logprobs:
+            raise NertuneError("this engine gives no probabilities, so entities have no scores: leave min_score out")
+        prediction = Prediction(text, entities, ungrounded, stop=completion.stop, outcome=answer.outcome)
+        return settle(prediction, self.calibration, self.min_score)
+
+    def _scores(self, completion: Completion, answer: ParsedAnswer) -> tuple[MentionScore, ...]:
+        """Scores of the answer's mentions; empty where the engine, the format or the tokenizer does not tell."""
+        if not completion.logprobs or not answer.written:
+            return ()
+        places = self.renderer.token_places(completion.ids)
+        if places is None or len(completion.logprobs) < len(places):
+            return ()
+        return mention_scores(places, completion.logprobs, answer, self.renderer.spec.labels)

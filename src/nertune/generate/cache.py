@@ -1,7 +1,12 @@
-"""Keys and values of a batch of sequences that share a prefix: the prefix stored once, the rest per sequence.
+"""Keys and values of the sequences being generated, and attention over them.
 
-The counterpart of the training layout: one packed row of new tokens, any number per sequence, so a prompt's own part and
-a single decoding step are the same call. Shape legend as in models/attention.py; B slots, L places kept per slot.
+Sequences enter and leave between any two steps. Each belongs to a *prefix*, the tokens that its prompt shares with
+others, whose states are stored once for all of them; what is its own lies in a *slot*. Slots in use are always the first
+ones, so that a step works on views: when a sequence leaves, the last one takes its slot.
+
+The counterpart of the training layout: one packed row of new tokens, any number per sequence, so that reading a prompt,
+a decoding step and the check of a draft are the same call. Shape legend as in models/attention.py; B slots in use, L
+places kept per slot.
 """
 
 from __future__ import annotations
@@ -14,104 +19,206 @@ from torch import Tensor
 
 __all__ = ["PrefixStates", "SequenceCache"]
 
+# Sequences with more new tokens than this in a step are reading their prompts: they are attended apart from the others,
+# whose few tokens would otherwise be padded to the length of a prompt.
+_FEW = 16
+_GROWTH = 64  # places
+
 
 class PrefixStates(NamedTuple):
-    """Per layer, the keys and values of the shared prefix, each (K, P, D); empty lists for no prefix."""
+    """Per layer, the keys and values of a shared prefix, each (K, P, D); empty lists for no prefix."""
 
     keys: list[Tensor]
     values: list[Tensor]
     length: int
 
 
+class _Block(NamedTuple):
+    """Neighbouring slots [low, high) with one prefix, attended together.
+
+    `place_F`: for each of (high - low) x longest places, padding included, the row's token that stands there. `real_Q`:
+    which of these are no padding. `column_BT`: where in its slot each token is stored; padding lies beyond every real one.
+    """
+
+    low: int
+    high: int
+    longest: int
+    kept: int
+    prefix: PrefixStates
+    place_F: Tensor
+    real_Q: Tensor
+    column_BT: Tensor
+
+
 class SequenceCache:
     """The attention context of generation: call `plan` with the new tokens' counts, then the model."""
 
-    def __init__(self, prefix: PrefixStates, slots: int, capacity: int, *, device: torch.device) -> None:
-        self.prefix = prefix
-        self.lengths_B = torch.zeros(slots, dtype=torch.long, device=device)
-        self._capacity = capacity
+    def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._lengths: list[int] = []
+        self._prefixes: list[PrefixStates] = []
+        self._slots = self._capacity = 0
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
-        self._hidden: dict[int | None, Tensor] = {}
+        self._blocks: list[_Block] = []
+        self._hidden: dict[tuple[int, int | None], Tensor] = {}
 
-    def plan(self, counts: Sequence[int]) -> Tensor:
-        """Lay out a packed row of `counts[b]` new tokens for each slot; returns its position ids (1, S)."""
-        counts_B = torch.tensor(list(counts), device=self._device)
-        self._longest = max(counts)
-        offset_T = torch.arange(self._longest, device=self._device)
-        real_BT = offset_T < counts_B[:, None]
-        starts_B = counts_B.cumsum(0) - counts_B
-        self._place_BT = starts_B[:, None] + torch.minimum(offset_T, counts_B[:, None] - 1)
-        self._real_Q = real_BT.flatten().nonzero().squeeze(1)
-        # Padding places write beyond every real token of their slot, where the mask hides them until overwritten.
-        self._column_BT = self.lengths_B[:, None] + offset_T
-        self._kept = int((self.lengths_B + counts_B).max())
-        self.lengths_B = self.lengths_B + counts_B
-        self._hidden = {}
-        return (self.prefix.length + self._column_BT)[real_BT][None]
+    def __len__(self) -> int:
+        return len(self._lengths)
 
-    def keep_slots(self, slots_R: Tensor) -> None:
-        """Drop every slot but these."""
-        self.lengths_B = self.lengths_B[slots_R]
-        for states in (self._keys, self._values):
-            for layer in states:
-                states[layer] = states[layer][slots_R]
+    def enter(self, prefix: PrefixStates) -> None:
+        """A new sequence, in the next slot."""
+        self._lengths.append(0)
+        self._prefixes.append(prefix)
+
+    def leave(self, slot: int) -> None:
+        """Drop a sequence; the one in the last slot takes its place."""
+        last = len(self._lengths) - 1
+        if slot != last:
+            for states in (*self._keys.values(), *self._values.values()):
+                kept = self._lengths[last]
+                states[slot, :, :kept] = states[last, :, :kept]
+            self._lengths[slot], self._prefixes[slot] = self._lengths[last], self._prefixes[last]
+        self._lengths.pop()
+        self._prefixes.pop()
+
+    def forget(self, slot: int, tokens: int) -> None:
+        """Take back the last tokens of a slot, as if they had not been planned."""
+        self._lengths[slot] -= tokens
+
+    def plan(self, counts: Sequence[int], *, padding: int = 0) -> Tensor:
+        """Lay out a packed row of `counts[b]` new tokens for each slot, and `padding` that nobody looks at.
+
+        Returns its position ids (1, S).
+        """
+        self._reserve(max(length + count for length, count in zip(self._lengths, counts, strict=True)))
+        self._blocks, self._hidden = [], {}
+        positions: list[int] = []
+        low = start = 0
+        while low < len(counts):
+            high = low + 1
+            while high < len(counts) and self._alike(counts, low, high):
+                high += 1
+            self._blocks.append(self._block(low, high, counts[low:high], start))
+            for slot in range(low, high):
+                first = self._prefixes[slot].length + self._lengths[slot]
+                positions += range(first, first + counts[slot])
+            start += sum(counts[low:high])
+            low = high
+        for slot, count in enumerate(counts):
+            self._lengths[slot] += count
+        self._padding = padding
+        return torch.tensor([positions + [0] * padding], device=self._device)
 
     def attend(
         self, query_1HSD: Tensor, key_1KSD: Tensor, value_1KSD: Tensor, *, layer: int, scale: float, window: int | None
     ) -> Tensor:
         """Store the new keys and values, then attend to the prefix and to each slot's own past: (1, S, H, D)."""
+        outputs = [
+            self._attend_block(number, query_1HSD, key_1KSD, value_1KSD, layer, scale, window)
+            for number in range(len(self._blocks))
+        ]
+        if self._padding:
+            outputs.append(query_1HSD.new_zeros(query_1HSD.shape[1], self._padding, value_1KSD.shape[3]))
+        return torch.cat(outputs, dim=1).transpose(0, 1)[None]
+
+    def _alike(self, counts: Sequence[int], low: int, slot: int) -> bool:
+        same_size = (counts[low] > _FEW) == (counts[slot] > _FEW)
+        return same_size and self._prefixes[low] is self._prefixes[slot]
+
+    def _block(self, low: int, high: int, counts: Sequence[int], start: int) -> _Block:
+        longest = max(counts)
+        counts_B, lengths_B = torch.tensor(counts), torch.tensor(self._lengths[low:high])
+        offset_T = torch.arange(longest)
+        starts_B = start + counts_B.cumsum(0) - counts_B
+        # Padding places repeat the sequence's last token: finite values that no real token looks at.
+        place_BT = starts_B[:, None] + torch.minimum(offset_T, counts_B[:, None] - 1)
+        return _Block(
+            low,
+            high,
+            longest,
+            kept=int((lengths_B + counts_B).max()),
+            prefix=self._prefixes[low],
+            place_F=place_BT.flatten().to(self._device),
+            real_Q=(offset_T < counts_B[:, None]).flatten().nonzero().squeeze(1).to(self._device),
+            column_BT=(lengths_B[:, None] + offset_T).to(self._device),
+        )
+
+    def _reserve(self, places: int) -> None:
+        """Make room for so many places in each slot in use, keeping what is stored."""
+        if len(self._lengths) <= self._slots and places <= self._capacity:
+            return
+        self._slots = max(self._slots, len(self._lengths))
+        if places > self._capacity:
+            self._capacity = -(-places // _GROWTH) * _GROWTH
+        for states in (self._keys, self._values):
+            for layer, old in states.items():
+                new = old.new_zeros(self._slots, old.shape[1], self._capacity, old.shape[3])
+                new[: old.shape[0], :, : old.shape[2]] = old
+                states[layer] = new
+
+    def _attend_block(
+        self,
+        number: int,
+        query_1HSD: Tensor,
+        key_1KSD: Tensor,
+        value_1KSD: Tensor,
+        layer: int,
+        scale: float,
+        window: int | None,
+    ) -> Tensor:
+        """One block's output, (H, Q, D)."""
+        block = self._blocks[number]
         kv_heads, size = key_1KSD.shape[1], key_1KSD.shape[3]
-        heads, slots, longest = query_1HSD.shape[1], len(self.lengths_B), self._longest
+        heads, slots, longest = query_1HSD.shape[1], block.high - block.low, block.longest
         group = heads // kv_heads
-        keys_BKLD, values_BKLD = self._store(layer, key_1KSD, value_1KSD)
-        query = query_1HSD[0].index_select(1, self._place_BT.flatten()).view(kv_heads, group, slots, longest, size)
+        keys_BKLD = self._store(self._keys, layer, block, key_1KSD)
+        values_BKLD = self._store(self._values, layer, block, value_1KSD)
+        query = query_1HSD[0].index_select(1, block.place_F).view(kv_heads, group, slots, longest, size)
 
         own_query = query.permute(2, 0, 1, 3, 4).reshape(slots, kv_heads, group * longest, size)
         scores = own_query @ keys_BKLD.transpose(2, 3)
-        if self.prefix.length:
+        length = block.prefix.length
+        if length:
             # The prefix is one set of keys for all slots: one product, nothing expanded.
             flat = query.reshape(kv_heads, group * slots * longest, size)
-            prefix_scores = (flat @ self.prefix.keys[layer].transpose(1, 2)).view(kv_heads, group, slots, longest, -1)
-            prefix_scores = prefix_scores.permute(2, 0, 1, 3, 4).reshape(slots, kv_heads, group * longest, -1)
-            scores = torch.cat([prefix_scores, scores], dim=3)
-        hidden = self._hidden_places(window).repeat(1, 1, group, 1)
+            prefix_scores = flat @ block.prefix.keys[layer].transpose(1, 2)
+            prefix_scores = prefix_scores.view(kv_heads, group, slots, longest, length).permute(2, 0, 1, 3, 4)
+            scores = torch.cat([prefix_scores.reshape(slots, kv_heads, group * longest, length), scores], dim=3)
+        hidden = self._hidden_places(number, window).repeat(1, 1, group, 1)
         weights = scores.mul_(scale).masked_fill_(hidden, float("-inf")).softmax(dim=3, dtype=torch.float32)
         weights = weights.to(values_BKLD.dtype)
-        length = self.prefix.length
         out = weights[..., length:] @ values_BKLD
         if length:
             flat = weights[..., :length].view(slots, kv_heads, group, longest, length).permute(1, 2, 0, 3, 4)
-            prefix_out = flat.reshape(kv_heads, group * slots * longest, length) @ self.prefix.values[layer]
-            prefix_out = prefix_out.view(kv_heads, group, slots, longest, size).permute(2, 0, 1, 3, 4)
-            out = out + prefix_out.reshape(slots, kv_heads, group * longest, size)
-        out = out.view(slots, heads, longest, size).transpose(0, 1).reshape(heads, slots * longest, size)
-        return out.index_select(1, self._real_Q).transpose(0, 1)[None]
+            prefix_out = flat.reshape(kv_heads, group * slots * longest, length) @ block.prefix.values[layer]
+            prefix_out = prefix_out.view(kv_heads, group, slots, longest, -1).permute(2, 0, 1, 3, 4)
+            out = out + prefix_out.reshape(slots, kv_heads, group * longest, -1)
+        out = out.view(slots, heads, longest, -1).transpose(0, 1).reshape(heads, slots * longest, -1)
+        return out.index_select(1, block.real_Q)
 
-    def _store(self, layer: int, key_1KSD: Tensor, value_1KSD: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new states at their places; returns what is kept so far, (B, K, L, D) each."""
-        kv_heads, size = key_1KSD.shape[1], key_1KSD.shape[3]
-        shape = (len(self.lengths_B), kv_heads, self._capacity, size)
-        slot_Q, column_Q = self._real_slots()
-        for states, new in ((self._keys, key_1KSD), (self._values, value_1KSD)):
-            if layer not in states:
-                states[layer] = torch.zeros(shape, dtype=new.dtype, device=new.device)
-            states[layer][slot_Q, :, column_Q] = new[0].transpose(0, 1)
-        return self._keys[layer][:, :, : self._kept], self._values[layer][:, :, : self._kept]
+    def _store(self, states: dict[int, Tensor], layer: int, block: _Block, new_1KSD: Tensor) -> Tensor:
+        """Write a block's new states at their places; returns what is kept so far, (B, K, L, D)."""
+        if layer not in states:
+            kv_heads, size = new_1KSD.shape[1], new_1KSD.shape[3]
+            shape = (self._slots, kv_heads, self._capacity, size)
+            states[layer] = torch.zeros(shape, dtype=new_1KSD.dtype, device=new_1KSD.device)
+        slot_B = torch.arange(block.low, block.high, device=self._device)
+        slot_Q = slot_B[:, None].expand_as(block.column_BT).flatten()[block.real_Q]
+        column_Q = block.column_BT.flatten()[block.real_Q]
+        place_Q = block.place_F[block.real_Q]
+        states[layer][slot_Q, :, column_Q] = new_1KSD[0].index_select(1, place_Q).transpose(0, 1)
+        return states[layer][block.low : block.high, :, : block.kept]
 
-    def _real_slots(self) -> tuple[Tensor, Tensor]:
-        slots = torch.arange(len(self.lengths_B), device=self._device)[:, None].expand_as(self._column_BT)
-        return slots.flatten()[self._real_Q], self._column_BT.flatten()[self._real_Q]
-
-    def _hidden_places(self, window: int | None) -> Tensor:
+    def _hidden_places(self, number: int, window: int | None) -> Tensor:
         """(B, 1, T, P + L): True where a query must not look."""
-        if window not in self._hidden:
-            positions_BT = self._column_BT + self.prefix.length
-            keys = torch.arange(self.prefix.length + self._kept, device=self._device)
+        if (number, window) not in self._hidden:
+            block = self._blocks[number]
+            positions_BT = block.column_BT + block.prefix.length
+            keys = torch.arange(block.prefix.length + block.kept, device=self._device)
             distance = positions_BT[:, :, None] - keys
             hidden = distance < 0
             if window is not None:
                 hidden |= distance >= window
-            self._hidden[window] = hidden[:, None]
-        return self._hidden[window]
+            self._hidden[number, window] = hidden[:, None]
+        return self._hidden[number, window]

@@ -16,6 +16,7 @@ from nertune.errors import InputError
 from nertune.prompt.answers import AnswerFormat, ParsedAnswer, answer_format
 from nertune.prompt.chat import ChatPieces, chat_template_source, take_apart
 from nertune.prompt.encode import SafeEncoder
+from nertune.prompt.places import TokenPlaces
 from nertune.prompt.template import PromptTemplate
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
@@ -115,9 +116,15 @@ class Renderer:
 
     def decode(self, answer_ids: Sequence[int]) -> str:
         """The text of a generated answer, up to its first stop token."""
-        ids = list(answer_ids)
-        end = next((place for place, token_id in enumerate(ids) if token_id in self.stop_ids), len(ids))
-        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        ids = self._before_stop(answer_ids)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def token_places(self, answer_ids: Sequence[int]) -> list[tuple[int, int]] | None:
+        """For each token up to the first stop token, the half-open characters of `decode(answer_ids)` that it holds.
+
+        Tokens share a character that is split over them. None where the tokenizer's decoding is not understood.
+        """
+        return self._places.find(self._before_stop(answer_ids), self.decode(answer_ids))
 
     @cached_property
     def tail_ids(self) -> tuple[int, ...]:
@@ -146,6 +153,15 @@ class Renderer:
         return tuple(
             a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
         )
+
+    @cached_property
+    def _places(self) -> TokenPlaces:
+        return TokenPlaces(self.tokenizer)
+
+    def _before_stop(self, answer_ids: Sequence[int]) -> list[int]:
+        ids = list(answer_ids)
+        end = next((place for place, token_id in enumerate(ids) if token_id in self.stop_ids), len(ids))
+        return ids[:end]
 
     def _document_end(self) -> int | None:
         eos = self.tokenizer.eos_token_id

@@ -1,0 +1,122 @@
+"""Grammars on token ids: which tokens may come next so that the answer stays in its language.
+
+llguidance does the work (https://github.com/guidance-ai/llguidance): a grammar over bytes, compiled in milliseconds, and
+the tokens that it allows at a place, found in the vocabulary's trie in a tenth of a millisecond. Added here: an answer
+ends at any of the request's stop tokens, and only where the grammar accepts; and where but one continuation is possible,
+only its canonical tokens are, because a model is trained on no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from nertune.errors import InputError
+
+__all__ = ["Constraint", "Ids", "Vocabulary"]
+
+Ids = npt.NDArray[np.int64]
+
+
+# A tokenizer's table takes seconds to make: one for each tokenizer in use.
+_tables: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+class Vocabulary:
+    """A tokenizer's tokens as bytes, and grammars over them. `size`: columns of the model's output layer."""
+
+    def __init__(self, tokenizer: Any, size: int) -> None:
+        self._tokenizer = tokenizer
+        self._size = size
+
+    @property
+    def _table(self) -> Any:
+        if self._tokenizer not in _tables:
+            import llguidance.hf
+
+            try:
+                table = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=max(self._size, len(self._tokenizer)))
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    f"the model's tokenizer cannot be used with a grammar ({error}); generate without one: "
+                    "--unconstrained"
+                ) from error
+            _tables[self._tokenizer] = table
+        return _tables[self._tokenizer]
+
+    def constraint(self, grammar: str, stop_ids: Iterable[int]) -> Constraint:
+        """A constraint at its start. Raises InputError for a grammar that llguidance refuses."""
+        import llguidance
+
+        matcher = llguidance.LLMatcher(self._table, grammar, log_level=0)
+        if matcher.is_error():
+            raise InputError(f"the grammar of the answer cannot be used: {matcher.get_error().strip()}")
+        ends = np.array(sorted(stop_ids), dtype=np.int64)
+        return Constraint(matcher, ends, np.array(self._table.eos_tokens, dtype=np.int64), self._size)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without a character that is cut off at the end."""
+        decoded: bytes = self._table.decode_bytes(list(ids))
+        return decoded.decode("utf-8", errors="ignore")
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text that stands inside an answer."""
+        tokens: list[int] = self._table.tokenize_str(text)
+        return tokens
+
+
+class Constraint:
+    """Where an answer stands in its grammar. `advance` and `rollback` move by tokens."""
+
+    def __init__(self, matcher: Any, stop_ids: Ids, own_ends: Ids, size: int) -> None:
+        self._matcher = matcher
+        self._stop_ids = stop_ids
+        self._own_ends = own_ends
+        self._size = size
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, as the tokenizer writes them; empty where there is a choice."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        return tokens
+
+    def allowed(self) -> Ids:
+        """The tokens that may come next, ascending; the stop tokens among them where the answer may end here."""
+        if self._matcher.is_stopped():
+            self._check()
+            return self._stop_ids
+        mask = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        self._check()
+        bytes_ = mask.nonzero()[0]
+        bits = np.unpackbits(mask[bytes_], bitorder="little").reshape(-1, 8)
+        rows, columns = bits.nonzero()
+        tokens = bytes_[rows] * 8 + columns
+        tokens = tokens[(tokens < self._size) & ~np.isin(tokens, self._own_ends)]
+        if self._matcher.is_accepting():
+            tokens = np.union1d(tokens, self._stop_ids)
+        if not len(tokens):
+            raise InputError("the model has no token for what the grammar of the answer asks for next")
+        return tokens
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing but the end can follow."""
+        return bool(self._matcher.is_stopped())
+
+    def advance(self, token: int) -> None:
+        """Take a token that is allowed and does not end the answer."""
+        self._matcher.consume_token(token)
+        self._check()
+
+    def rollback(self, tokens: int) -> None:
+        """Take back the last tokens."""
+        if tokens:
+            self._matcher.rollback(tokens)
+            self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise InputError(f"the grammar of the answer cannot be followed: {self._matcher.get_error().strip()}")
