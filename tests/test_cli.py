@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ import nertune
 from nertune import data
 from nertune.cli import main
 from nertune.errors import InputError
+from nertune.extract import Recognizer
+from nertune.generate import Completion, ScriptedEngine
+from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
 from nertune.schema import Document, Entity, LabelSet, Prediction
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -85,6 +89,7 @@ def test_version(capsys):
         (["extract", "no-run", "a.txt", "--text", "你好"], "one of them"),
         (["evaluate", "no-run"], "--data"),
         (["extract", "no-run", "-", "--batch-size", "0"], "not a positive number"),
+        (["evaluate", "no-run", "--data", "x", "--window", "9"], "a window of 9 tokens holds no sentence: 16 at least"),
         (["data", "convert", "nope.json", "out.json"], "nope.json: no such file"),
     ],
 )
@@ -187,6 +192,56 @@ def test_extract_plain_lines_to_a_file(capsys, fake_model, tmp_path):
     assert capsys.readouterr().out == ""
     rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
     assert [row["text"] for row in rows] == ["[图] 叶老桂", "{无"]
+
+
+def test_extract_a_file_as_one_text(capsys, fake_model, tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_bytes("\ufeff{叶老桂}\r\n\r\n完\n".encode())
+    assert main(["extract", "run", str(path), "--whole"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["text"] == "{叶老桂}\r\n\r\n完\n"
+    path.write_text(" \n")
+    assert "holds no text" in _refused(capsys, ["extract", "run", str(path), "--whole"])
+
+
+@pytest.fixture
+def scripted_model(monkeypatch, family_of):
+    """A model whose every answer is [叶老桂 | name], cut off, read in windows of 16 tokens."""
+    spec = PromptSpec(PromptTemplate("句：{text}", "系统"), LabelSet(("name",)), answer_format("inline"))
+    renderer = Renderer(family_of("qwen3").tokenizer, spec)
+    completion = Completion(tuple(renderer.answer_ids("[叶老桂 | name]")), "length")
+    recognizer = Recognizer(renderer, ScriptedEngine(itertools.repeat(completion)), window=16)
+    monkeypatch.setattr("nertune.cli._load", lambda options: recognizer)
+    return renderer
+
+
+def test_extract_shows_what_was_sent_on_stderr_and_json_alone_on_stdout(capsys, scripted_model):
+    assert main(["extract", "run", "--text", "叶老桂", "--debug"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["entities"][0]["text"] == "叶老桂"
+    for part in (scripted_model.prompt_text("叶老桂"), str(scripted_model.prompt_ids("叶老桂")), "[叶老桂 | name]"):
+        assert part in captured.err
+
+
+def test_both_debug_flags_do_their_own(capsys, scripted_model, monkeypatch):
+    assert main(["--debug", "extract", "run", "--text", "叶老桂"]) == 0
+    assert "input_ids" not in capsys.readouterr().err
+    monkeypatch.setattr(Recognizer, "_read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["--debug", "extract", "run", "--text", "叶老桂"])
+    assert main(["extract", "run", "--text", "叶老桂", "--debug"]) == 1
+    assert "This should not happen" in capsys.readouterr().err
+
+
+def test_what_was_cut_is_said_and_counted(capsys, scripted_model, tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("叶老桂\n" + "叶老桂来了。" * 20, encoding="utf-8")
+    assert main(["extract", "run", str(path)]) == 0
+    captured = capsys.readouterr()
+    short, long = map(json.loads, captured.out.splitlines())
+    assert (short["stop"], "cut" in short) == ("length", False)
+    assert (long["stop"], long["cut"], long["windows"] > 5) == ("length", True, True)
+    assert "2 of 2 texts: something was cut" in captured.err
 
 
 def test_one_bad_text_does_not_take_the_others_with_it(capsys, fake_model, tmp_path):

@@ -14,6 +14,7 @@ from nertune.confidence import Calibration, MinScore, check_min_score
 from nertune.errors import MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
+from nertune.extract.budget import window_size
 from nertune.prompt import PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
@@ -34,8 +35,10 @@ def load(
     dtype: str = "auto",
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    constrained: bool = True,
     min_score: MinScore | None = None,
     calibrated: bool = True,
+    window: int | None = None,
     report: Report | None = None,
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`.
@@ -43,11 +46,15 @@ def load(
     `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
     `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
     model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
-    tokens; None fits it to the text. `min_score`: leave out entities that score less, or "calibrated" for the thresholds
-    that `nertune calibrate` fitted. `calibrated`: scores are those of the run's calibration, where it has one; else, and
-    with False, they are the model's own probabilities.
+    tokens; None fits it to the text. `constrained`: only answers that can be true are generated; with False the model is
+    free, and its answers are repaired where they must be. `min_score`: leave out entities that score less, or
+    "calibrated" for the thresholds that `nertune calibrate` fitted. `calibrated`: scores are those of the run's
+    calibration, where it has one; else, and with False, they are the model's own probabilities. `window`: the longest
+    text, in tokens, that is read in one piece, 16 at least; longer ones are read in overlapping windows. None takes what
+    fits into the longest row that the run was trained on.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
-    task that the run does not know, or none where it has several, or for calibrated thresholds where none were fitted.
+    task that the run does not know, or none where it has several, for a window that the model cannot hold, and for
+    calibrated thresholds where none were fitted.
     """
     folder = Path(run)
     if not folder.is_dir():
@@ -72,7 +79,10 @@ def load(
         quantize = manifest.quantize if dtype == "auto" else None
         model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
         model = _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    recognizer = _recognizer(model, Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    renderer = Renderer(tokenizer, spec)
+    recognizer = _recognizer(
+        model, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
+    )
     if calibration is not None and calibration.constrained != recognizer.constrained:
         calibration = None  # fitted to probabilities of another kind
     return replace(recognizer, calibration=calibration, min_score=min_score)
@@ -84,13 +94,14 @@ def untrained(
     *,
     batch_size: int = 32,
     max_new_tokens: int | None = None,
+    constrained: bool = True,
     report: Report | None = None,
 ) -> Recognizer:
-    """A Recognizer on a base model as it is: what it can do before any training."""
+    """A Recognizer on a base model as it is: what it can do before any training. The settings are those of `load`."""
     from nertune.models import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(base_model, report=report)
-    return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens)
+    return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens, constrained)
 
 
 def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None = None) -> Reader:
@@ -101,7 +112,9 @@ def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None =
     from nertune.train.measure import Reader
 
     def predict(model: Any, renderer: Renderer, documents: Sequence[Document]) -> list[Prediction]:
-        recognizer = _recognizer(model, renderer, batch_size, None)
+        # A tokenizer without a fast version has no table of bytes: it is read freely rather than not at all.
+        constrained = bool(getattr(renderer.tokenizer, "is_fast", False))
+        recognizer = _recognizer(model, renderer, batch_size, None, constrained)
         tell = (lambda ended: done(ended, len(documents))) if done else None
         return recognizer.extract_many([document.text for document in documents], done=tell)
 
@@ -114,14 +127,25 @@ def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None =
     return Reader(predict, score)
 
 
-def _recognizer(model: Any, renderer: Renderer, batch_size: int, max_new_tokens: int | None) -> Recognizer:
+def _recognizer(
+    model: Any,
+    renderer: Renderer,
+    batch_size: int,
+    max_new_tokens: int | None,
+    constrained: bool,
+    *,
+    window: int | None = None,
+    trained: int | None = None,
+) -> Recognizer:
     from nertune.generate.local import LocalEngine
     from nertune.models.attention import can_share_prefix
 
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    size = window_size(renderer, asked=window, trained=trained, context=context, max_new_tokens=max_new_tokens)
     engine = LocalEngine(
         model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
     )
-    return Recognizer(renderer, engine, max_new_tokens)
+    return Recognizer(renderer, engine, max_new_tokens, constrained, window=size)
 
 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:

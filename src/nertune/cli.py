@@ -148,9 +148,14 @@ def build_parser() -> argparse.ArgumentParser:
         "source", nargs="?", metavar="FILE|-", help="texts, one a line, or JSON lines with a key text; - for stdin"
     )
     extract.add_argument("--text", help="one text, instead of FILE")
+    extract.add_argument("--whole", action="store_true", help="FILE is one text, line breaks and all")
     extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
     extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
     _min_score_option(extract)
+    # Of another name than the --debug before the command, which shows tracebacks.
+    extract.add_argument(
+        "--debug", dest="trace", action="store_true", help="show prompt, token ids and answer of each text on stderr"
+    )
     _generation_options(extract)
     extract.set_defaults(run=_extract)
 
@@ -196,6 +201,17 @@ def _generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=_positive, metavar="N", help="limit of one answer (default: fitted to the text)"
     )
+    parser.add_argument(
+        "--window",
+        type=_window,
+        metavar="N",
+        help="longest text, in tokens, read in one piece (default: what fits into the longest trained row)",
+    )
+    parser.add_argument(
+        "--unconstrained",
+        action="store_true",
+        help="let the model write freely, and repair its answers where they must be",
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
 
 
@@ -225,6 +241,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
+
+
+def _window(text: str) -> int:
+    from nertune.extract.budget import SMALLEST_WINDOW
+
+    size = _positive(text)
+    if size < SMALLEST_WINDOW:
+        raise argparse.ArgumentTypeError(f"a window of {size} tokens holds no sentence: {SMALLEST_WINDOW} at least")
+    return size
 
 
 def _above_zero(text: str) -> float:
@@ -348,13 +373,13 @@ def _extract(options: argparse.Namespace) -> int:
     if options.text is not None:
         texts = [SourceText(None, options.text)]
     else:
-        texts = read_texts(options.source)
+        texts = read_texts(options.source, whole=options.whole)
         if options.source != "-":  # what is wrong with the file is said before the model is loaded
             texts = chain([next(texts)], texts)
     recognizer = _load(options)
     from nertune.commands import extract_all
 
-    return extract_all(recognizer, texts, out=options.out, show=options.show)
+    return extract_all(recognizer, texts, out=options.out, show=options.show, debug=options.trace)
 
 
 def _annotated(options: argparse.Namespace) -> Sequence[Any]:
@@ -451,7 +476,9 @@ def _load(options: argparse.Namespace, *, calibrated: bool = True) -> Any:
             device=options.device,
             batch_size=options.batch_size,
             max_new_tokens=options.max_new_tokens,
+            constrained=not options.unconstrained,
             min_score=getattr(options, "min_score", None),
             calibrated=calibrated,
+            window=options.window,
             report=conversion_meter(meter),
         )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -22,52 +23,64 @@ from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
 from nertune.evaluate.measures import Measure
 from nertune.evaluate.reliability import draw_reliability
 from nertune.extract import Recognizer, ground
+from nertune.extract.trace import show
 from nertune.prompt import PromptSpec, answer_format, load_template, refuse_unwritable
 from nertune.run import RELIABILITY, RunManifest
 from nertune.schema import Document, Entity, Prediction
-from nertune.terminal import Meter, highlight, stdout
+from nertune.terminal import Meter, highlight, stderr, stdout
 
 __all__ = ["calibrate_on", "convert", "evaluate_on", "extract_all"]
 
 _CHUNK = 256
 _READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
+_CUT = "something was cut, an answer at its limit (its stop is length) or a sentence longer than a window (cut is true)"
 
 
 def extract_all(
-    recognizer: Recognizer, texts: Iterable[data.SourceText], *, out: str | None, show: bool, total: int | None = None
+    recognizer: Recognizer,
+    texts: Iterable[data.SourceText],
+    *,
+    out: str | None,
+    show: bool,
+    debug: bool = False,
+    total: int | None = None,
 ) -> int:
     """Extract from every text and write JSON lines, or coloured text, as results come. Returns the exit code.
 
-    Texts that cannot be used are named on stderr and make the exit code 3; the others are done.
+    Texts that cannot be used are named on stderr and make the exit code 3; the others are done. `debug`: prompt, token ids
+    and answer of each are shown on stderr.
     """
-    failed = written = 0
+    failed = written = cut = 0
     waiting = iter(texts)
     labels = recognizer.renderer.spec.labels.names
     with _target(out) as target, Meter("extracting", total) as meter:
         while batch := list(islice(waiting, _CHUNK)):
             start = written + failed
-            predictions, problems = _extract_batch(recognizer, batch, meter, start)
+            predictions, problems = _extract_batch(recognizer, batch, meter, start, debug)
             for problem in problems:
                 print(f"nertune: {problem}", file=sys.stderr)
             failed += len(problems)
             written += len(predictions)
+            cut += sum(prediction.cut for prediction in predictions)
             for prediction in predictions:
                 if show:
                     stdout.print(highlight(prediction.text, prediction.entities, labels), soft_wrap=True)
                 else:
                     print(json.dumps(prediction.to_json(), ensure_ascii=False), file=target, flush=True)
+    if cut:
+        print(f"nertune: {cut} of {written} texts: {_CUT}", file=sys.stderr)
     return 3 if failed else 0
 
 
 def _extract_batch(
-    recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int
+    recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int, debug: bool
 ) -> tuple[list[Prediction], list[str]]:
     """Predictions with their ids, and what went wrong with the rest of the batch."""
 
     def extract(sources: Sequence[data.SourceText]) -> list[Prediction]:
-        found = recognizer.extract_many(
-            [source.text for source in sources], done=lambda ended: meter.update(start + ended)
-        )
+        given = [source.text for source in sources]
+        tell = {"trace": partial(show, console=stderr)} if debug else {}
+        found = recognizer.extract_many(given, done=lambda ended: meter.update(start + ended), **tell)
         return [replace(prediction, id=source.id) for prediction, source in zip(found, sources, strict=True)]
 
     try:

@@ -103,6 +103,8 @@ class Prediction:
 
     Every entity stands at its place in `text`; `ungrounded` keeps what the model named and the text does not hold.
     `stop` is "length" when the answer was cut off before it ended; `outcome` says how the answer was read.
+    `windows`: in how many overlapping parts the text was read. `cut`: something was cut and may be missing or wrong for
+    it: an answer that did not end, or a sentence too long for a window; a text cut between sentences is not.
     """
 
     text: str
@@ -111,23 +113,27 @@ class Prediction:
     stop: StopReason = "end"
     outcome: ParseOutcome = ParseOutcome.CLEAN
     id: str | None = None
+    windows: int = 1
+    cut: bool = False
 
     def __post_init__(self) -> None:
         _check_slices(self.text, self.entities)
         object.__setattr__(self, "entities", in_reading_order(self.entities))
+        object.__setattr__(self, "cut", self.cut or self.stop == "length")
 
     def to_json(self) -> dict[str, object]:
-        """The object of extraction JSONL: id, text, entities, ungrounded, stop.
+        """The object of extraction JSONL: id, text, entities, ungrounded, stop; for several windows also windows and cut.
 
         An entity has the keys start, end, label, text, score; and span_score, label_score where these are known.
         """
-        return {
+        row: dict[str, object] = {
             "id": self.id,
             "text": self.text,
             "entities": [_entity_json(entity) for entity in self.entities],
             "ungrounded": [{"label": m.label, "text": m.text} for m in self.ungrounded],
             "stop": self.stop,
         }
+        return row if self.windows == 1 else row | {"windows": self.windows, "cut": self.cut}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import nertune
+from nertune import data
 from nertune.confidence import Calibration, write_calibration
 from nertune.errors import InputError, MissingFileError, SampleTooLongError, TrainingError
 from nertune.run import RunManifest
@@ -29,7 +30,7 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "adapter_model.safetensors")
 
 
-def test_a_run_is_complete_pinned_and_loads(recipe, base):
+def test_a_run_is_complete_pinned_and_loads(recipe, base, corpus):
     trained = train(recipe())
     run = trained.folder
     assert trained.steps == 15
@@ -47,9 +48,14 @@ def test_a_run_is_complete_pinned_and_loads(recipe, base):
     assert manifest.base_model == str(base)
     assert manifest.prompt.labels.names == ("人名", "地点")
     assert set(manifest.stop_ids) == {0, 2}
-    recognizer = nertune.load(run)
-    (prediction,) = recognizer.extract_many(["方鹏去漠北"])
-    assert all(prediction.text[e.start : e.end] == e.text for e in prediction.entities)
+    recognizer = nertune.load(run, max_new_tokens=4)
+    rows = [recognizer.renderer.row(document) for document in data.read(corpus).documents]
+    assert manifest.max_tokens in {len(row.ids_T) for row in rows}
+    short, long = recognizer.extract_many(["方鹏去漠北", "方鹏去漠北。" * 200])
+    assert all(short.text[e.start : e.end] == e.text for e in short.entities)
+    assert (short.windows, long.windows > 1, long.stop) == (1, True, "length")
+    with pytest.raises(InputError, match="window of 9000 tokens does not fit"):
+        nertune.load(run, window=9000)
 
     assert (recognizer.calibration, recognizer.min_score) == (None, None)
     fitted = Calibration(2.0, 0.5, {"人名": 0.25}, constrained=recognizer.constrained)

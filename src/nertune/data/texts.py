@@ -25,16 +25,17 @@ class SourceText(NamedTuple):
     text: str
 
 
-def read_texts(source: str) -> Iterator[SourceText]:
+def read_texts(source: str, *, whole: bool = False) -> Iterator[SourceText]:
     """The texts of a file, or of stdin for "-", as they are read. Blank lines are passed over.
 
+    `whole`: the file is one plain text, line breaks and all.
     Raises MissingFileError, and DataError with file and line for what cannot be read: other encodings than UTF-8, broken
     JSON, a record without `text`, an empty text in a record, a file without any text.
     """
     shown = "stdin" if source == "-" else source
     count = 0
     with nullcontext(_stdin()) if source == "-" else opened(source) as file:
-        texts = _from_records if _JSON.match(file.peek(4096)) else _from_lines
+        texts = _from_all if whole else _from_records if _JSON.match(file.peek(4096)) else _from_lines
         for text in texts(file, shown):
             count += 1
             yield text
@@ -60,3 +61,12 @@ def _from_lines(file: BufferedReader, shown: str) -> Iterator[SourceText]:
         line = decoded(without_bom(raw, shown) if number == 1 else raw, shown, number).rstrip("\r\n")
         if line.strip():
             yield SourceText(None, line)
+
+
+def _from_all(file: BufferedReader, shown: str) -> Iterator[SourceText]:
+    lines = (
+        decoded(without_bom(raw, shown) if number == 1 else raw, shown, number) for number, raw in enumerate(file, 1)
+    )
+    text = "".join(lines)
+    if text.strip():
+        yield SourceText(None, text)

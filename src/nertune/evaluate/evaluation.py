@@ -82,8 +82,9 @@ class Evaluation:
     """What scoring found.
 
     `metrics` holds the `Scores` by measure. `ungrounded` counts mentions that were named and stand nowhere,
-    repetitions included; `invalid_answers` counts answers of which nothing could be read, `truncated` those cut off
-    by the length limit. `sentences_per_second` is documents by seconds, None where no time was measured.
+    repetitions included; `invalid_answers` counts answers of which nothing could be read; `truncated` documents of
+    which something was cut: an answer by the length limit, or a sentence too long for a window.
+    `sentences_per_second` is documents by seconds, None where no time was measured.
     """
 
     documents: int

@@ -46,7 +46,7 @@ def evaluate(
         metrics={measure: _scores(gold, predicted, measure=measure, seed=seed) for measure in MEASURES},
         ungrounded=sum(len(p.ungrounded) for p in predicted),
         invalid_answers=sum(p.outcome is ParseOutcome.INVALID for p in predicted),
-        truncated=sum(p.stop == "length" for p in predicted),
+        truncated=sum(p.cut for p in predicted),
         sentences_per_second=None if seconds is None else len(gold) / seconds,
     )
 

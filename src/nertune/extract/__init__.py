@@ -2,5 +2,6 @@
 
 from nertune.extract.ground import Grounded, ground
 from nertune.extract.recognizer import Recognizer
+from nertune.extract.trace import Trace
 
-__all__ = ["Grounded", "Recognizer", "ground"]
+__all__ = ["Grounded", "Recognizer", "Trace", "ground"]

@@ -10,14 +10,21 @@ from nertune.confidence import Calibration, MinScore, check_min_score, settle
 from nertune.errors import InputError, NertuneError
 from nertune.extract.ground import ground
 from nertune.extract.scores import MentionScore, mention_scores
+from nertune.extract.trace import Trace, show, traces
+from nertune.extract.windows import Parts, merge, split, whole
 from nertune.generate import Completion, Engine, Request
 from nertune.prompt import ParsedAnswer, Renderer
 from nertune.schema import Prediction
 
-__all__ = ["Recognizer"]
+__all__ = ["Recognizer", "answer_limit"]
 
 # An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
 _ANSWER_BASE, _ANSWER_FACTOR = 48, 3
+
+
+def answer_limit(own: int) -> int:
+    """Tokens that the answer about a text of `own` tokens may have."""
+    return _ANSWER_BASE + _ANSWER_FACTOR * own
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +35,50 @@ class Recognizer:
     answers that can be true are generated; without it the model is free, and its answers are repaired where they must be.
     `calibration`: makes scores of the model's probabilities; None leaves them as they are. `min_score`: entities with a
     lower score are left out, and so are those without one; "calibrated" takes the calibration's thresholds, by label.
+    `window`: the longest text, in tokens, that is read in one piece; longer ones are read in overlapping windows. None
+    reads every text in one piece.
     """
 
     renderer: Renderer
     engine: Engine
     max_new_tokens: int | None = None
-    constrained: bool = False
+    constrained: bool = True
     calibration: Calibration | None = None
     min_score: MinScore | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
         check_min_score(self.min_score, self.calibration)
 
-    def extract(self, text: str) -> Prediction:
-        """Entities of one text. Raises InputError for a text that cannot be used."""
-        return self.extract_many([text])[0]
+    def extract(self, text: str, *, debug: bool = False) -> Prediction:
+        """Entities of one text. `debug`: print prompt, token ids and answer to stderr. Raises InputError for a bad text."""
+        return self.extract_many([text], trace=show if debug else None)[0]
 
-    def extract_many(self, texts: Sequence[str], *, done: Callable[[int], None] | None = None) -> list[Prediction]:
-        """Predictions in the order of the texts. `done(n)` is told how many answers have ended so far."""
-        requests = [self._request(number, text) for number, text in enumerate(texts, 1)]
-        completions = self.engine.generate(requests, done=done)
-        return [self._read(text, completion) for text, completion in zip(texts, completions, strict=True)]
+    def extract_many(
+        self,
+        texts: Sequence[str],
+        *,
+        done: Callable[[int], None] | None = None,
+        trace: Callable[[Trace], None] | None = None,
+    ) -> list[Prediction]:
+        """Predictions in the order of the texts.
+
+        `done(n)` is told how many texts have been read so far, an estimate where some are read in windows. `trace` is
+        given, at the end, what was sent for each window of each text and what came back.
+        """
+        parts = [self._parts(number, text) for number, text in enumerate(texts, 1)]
+        shown = [text[w.start : w.end] for text, own in zip(texts, parts, strict=True) for w in own.windows]
+        requests = [self._request(piece) for piece in shown]
+        tell = (lambda ended: done(ended * len(texts) // max(1, len(requests)))) if done else None
+        answers = iter(zip(shown, requests, self.engine.generate(requests, done=tell), strict=True))
+        predictions = []
+        for number, (text, own) in enumerate(zip(texts, parts, strict=True), 1):
+            answered = list(islice(answers, len(own.windows)))
+            if trace:
+                for found in traces(self.renderer, number, own, answered):
+                    trace(found)
+            predictions.append(merge(text, own, [self._read(piece, completion) for piece, _, completion in answered]))
+        return predictions
 
     def extract_stream(self, texts: Iterable[str], *, chunk: int = 256) -> Iterator[Prediction]:
         """Predictions as they come, `chunk` texts at a time, in bounded memory."""
@@ -56,7 +86,7 @@ class Recognizer:
         while batch := list(islice(waiting, chunk)):
             yield from self.extract_many(batch)
 
-    def _request(self, number: int, text: str) -> Request:
+    def _parts(self, number: int, text: str) -> Parts:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {number} is empty: there is nothing to extract from")
         try:
@@ -65,13 +95,18 @@ class Recognizer:
             raise InputError(
                 f"text {number} holds a lone surrogate at character {error.start}: {text!r:.60}"
             ) from error
+        if self.window is None:
+            return whole(text)
+        return split(text, self.window, lambda part: len(self.renderer.answer_ids(part)))
+
+    def _request(self, text: str) -> Request:
         prompt_ids = tuple(self.renderer.prompt_ids(text))
         shared = self.renderer.shared_prefix_ids
         starts_alike = prompt_ids[: len(shared)] == shared
         limit = self.max_new_tokens
         if limit is None:
             own = max(len(prompt_ids) - len(shared), len(self.renderer.answer_ids(text)))
-            limit = _ANSWER_BASE + _ANSWER_FACTOR * own
+            limit = answer_limit(own)
         return Request(
             prompt_ids,
             self.renderer.stop_ids,

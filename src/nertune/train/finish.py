@@ -76,7 +76,7 @@ def write_run(
         prompt=None if recipe.tasks else tasks[0].task.spec,
         template_hash=template_hash(tasks[0].renderer.tokenizer),
         stop_ids=tuple(sorted(frozenset().union(*(task.renderer.stop_ids for task in tasks)))),
-        max_tokens=recipe.max_tokens,
+        max_tokens=max(len(row.ids_T) for task in tasks for row in task.rows),
         versions={name: importlib.metadata.version(name) for name in packages},
         tasks={task.name: task.task.spec for task in tasks} if recipe.tasks else {},
         kind="model" if recipe.method == "full" else "adapter",
