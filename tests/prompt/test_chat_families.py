@@ -19,7 +19,7 @@ from nertune.schema import Document, LabelSet, ParseOutcome
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 SEED_RECIPE = SHARED / "bench" / "seed_recipe.py"
-FORMATS = ("inline", "xml", "json", "jsonl", "grouped")
+FORMATS = ("inline", "json", "jsonl")
 LABELS = LabelSet(("name", "company", "address"))
 CLUENER = "name, organization, scene, company, movie, book, government, position, address, game"
 DOCUMENTS = (

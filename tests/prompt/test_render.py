@@ -18,7 +18,7 @@ from nertune.schema import Document, LabelSet, ParseOutcome
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 QWEN2 = SHARED / "tokenizers" / "qwen2"
 SEED_RECIPE = SHARED / "bench" / "seed_recipe.py"
-FORMATS = ["inline", "xml", "json", "jsonl", "grouped"]
+FORMATS = ["inline", "json", "jsonl"]
 LABELS = LabelSet(("name", "organization", "地点"))
 DOCUMENT = Document.of(
     "叶老桂博士在南京大学 talks to O'Neil\n𠮷野家", [("name", 0, 3), ("organization", 6, 10), ("地点", 6, 8)]
