@@ -13,7 +13,7 @@ import pytest
 import nertune
 from nertune import data
 from nertune.cli import main
-from nertune.confidence import CALIBRATION, Calibration, MinScore, settle
+from nertune.confidence import CALIBRATION, Calibration, MinScore, settle, write_calibration
 from nertune.errors import InputError
 from nertune.prompt import PromptSpec, PromptTemplate, answer_format
 from nertune.run import RunManifest
@@ -54,7 +54,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         calibration = Calibration.read(Path(options.model)) if calibrated else None
         return FakeRecognizer(calibration, getattr(options, "min_score", None))
 
-    monkeypatch.setattr("nertune.cli._load", load)
+    monkeypatch.setattr("nertune.cli.recognizing.open_recognizer", load)
     return folder
 
 
@@ -167,3 +167,22 @@ def test_calibrated_thresholds_need_a_calibration_before_the_model_is_loaded(run
         nertune.load(run, min_score="calibrated")
     with pytest.raises(InputError, match="min_score is 3"):
         nertune.load(run, min_score=3)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_calibration_that_is_not_used_is_told_once(
+    fitted: bool, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    value = {"temperature": 2.0, "threshold": 0.5, "thresholds": {}, "constrained": fitted}
+    write_calibration(run, value)
+    for constrained in (True, False):
+        arguments = ["extract", str(run), "--text", "叶", *(() if constrained else ("--unconstrained",))]
+        assert main(arguments) == 2  # there is no model "base"
+        assert capsys.readouterr().err.count("its calibration was fitted") == (fitted != constrained)
+        assert main([*arguments, "--min-score", "calibrated"]) == 2
+        captured = capsys.readouterr().err
+        assert captured.count("no thresholds were fitted for this run, or for answers made in another way") == (
+            fitted != constrained
+        )
+        assert "its calibration was fitted" not in captured

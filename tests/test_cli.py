@@ -14,7 +14,7 @@ import pytest
 import nertune
 from nertune import data
 from nertune.cli import main
-from nertune.errors import InputError
+from nertune.errors import InputError, UnknownModelError
 from nertune.extract import Recognizer
 from nertune.generate import Completion, ScriptedEngine
 from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
@@ -31,7 +31,7 @@ class FakeRecognizer:
 
     def extract_many(self, texts: Sequence[str], *, done=None) -> list[Prediction]:
         if any("毒" in text for text in texts):
-            raise InputError("cannot be used")
+            raise InputError("text 1: cannot be used")
         if done:
             done(len(texts))
         return [Prediction(text, tuple(self._find(text))) for text in texts]
@@ -44,7 +44,7 @@ class FakeRecognizer:
 
 @pytest.fixture
 def fake_model(monkeypatch):
-    monkeypatch.setattr("nertune.cli._load", lambda options: FakeRecognizer())
+    monkeypatch.setattr("nertune.cli.recognizing.open_recognizer", lambda options: FakeRecognizer())
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def scripted_model(monkeypatch, family_of):
     renderer = Renderer(family_of("qwen3").tokenizer, spec)
     completion = Completion(tuple(renderer.answer_ids("[叶老桂 | name]")), "length")
     recognizer = Recognizer(renderer, ScriptedEngine(itertools.repeat(completion)), window=16)
-    monkeypatch.setattr("nertune.cli._load", lambda options: recognizer)
+    monkeypatch.setattr("nertune.cli.recognizing.open_recognizer", lambda options: recognizer)
     return renderer
 
 
@@ -257,6 +257,39 @@ def test_one_bad_text_does_not_take_the_others_with_it(capsys, fake_model, tmp_p
     captured = capsys.readouterr()
     assert [json.loads(line)["text"] for line in captured.out.splitlines()] == ["叶老桂", "无"]
     assert "text 2 left out: cannot be used" in captured.err
+
+
+def test_refused_texts_are_found_in_few_batches(capsys, fake_model, monkeypatch, tmp_path):
+    batches: list[Sequence[str]] = []
+    extract_many = FakeRecognizer.extract_many
+
+    def counted(self, texts, **options):
+        batches.append(texts)
+        return extract_many(self, texts, **options)
+
+    monkeypatch.setattr(FakeRecognizer, "extract_many", counted)
+    texts = [f"叶老桂{number}" for number in range(1, 301)]
+    texts[76] = texts[77] = texts[299] = "有毒"
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    assert main(["extract", "run", str(tmp_path / "texts.txt")]) == 3
+    captured = capsys.readouterr()
+    assert [json.loads(line)["text"] for line in captured.out.splitlines()] == [t for t in texts if t != "有毒"]
+    assert [line for line in captured.err.splitlines() if "left out" in line] == [
+        f"nertune: text {number} left out: cannot be used" for number in (77, 78, 300)
+    ]
+    assert len(batches) < 40
+
+
+def test_what_concerns_no_text_ends_the_extraction(capsys, fake_model, monkeypatch, tmp_path):
+    def unknown(self, texts, **options):
+        batches.append(texts)
+        raise UnknownModelError("no model 'ner' there")
+
+    batches: list[Sequence[str]] = []
+    monkeypatch.setattr(FakeRecognizer, "extract_many", unknown)
+    (tmp_path / "texts.txt").write_text("甲\n乙\n", encoding="utf-8")
+    assert "no model 'ner' there" in _refused(capsys, ["extract", "run", str(tmp_path / "texts.txt")])
+    assert batches == [["甲", "乙"]]
 
 
 def test_extract_shows_entities_in_brackets(capsys, fake_model):
@@ -352,7 +385,7 @@ def test_a_missing_file_is_told_before_the_model_is_loaded(capsys, monkeypatch, 
     def load(options):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("nertune.cli._load", load)
+    monkeypatch.setattr("nertune.cli.recognizing.open_recognizer", load)
     assert "no such file" in _refused(capsys, ["extract", "run", str(tmp_path / "gone.txt")])
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nertune.confidence import Calibration, MinScore, check_min_score
+from nertune.confidence import CALIBRATED, Calibration, MinScore, check_min_score
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
@@ -43,6 +43,7 @@ def load(
     calibrated: bool = True,
     window: int | None = None,
     report: Report | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Recognizer:
     """A Recognizer from a run directory written by `nertune train`, or from a server: `http://host:port/v1#model-name`.
 
@@ -54,9 +55,10 @@ def load(
     tokens; None fits it to the text. `constrained`: only answers that can be true are generated; with False the model is
     free, and its answers are repaired where they must be. `min_score`: leave out entities that score less, or
     "calibrated" for the thresholds that `nertune calibrate` fitted. `calibrated`: scores are those of the run's
-    calibration, where it has one; else, and with False, they are the model's own probabilities. `window`: the longest
-    text, in tokens, that is read in one piece, 16 at least; longer ones are read in overlapping windows. None takes what
-    fits into the longest row that the run was trained on.
+    calibration, where it has one for answers made in this way, with a grammar or without; else, and with False, they are
+    the model's own probabilities, and `note` is told of a calibration that is not used. `window`: the longest text, in
+    tokens, that is read in one piece, 16 at least; longer ones are read in overlapping windows. None takes what fits into
+    the longest row that the run was trained on.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
     task that the run does not know, or none where it has several, for a window that the model cannot hold, and for
     calibrated thresholds where none were fitted; for a server what `connect` raises.
@@ -72,6 +74,7 @@ def load(
             calibrated=calibrated,
             window=window,
             report=report,
+            note=note,
         )
     if run is not None:
         raise InputError(
@@ -79,7 +82,8 @@ def load(
         )
     folder, manifest, spec = _open_run(model, task)
     check_weights(folder, manifest.kind)
-    calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
+    calibration = _calibration(folder, manifest, task, constrained, min_score, note) if calibrated else None
+    check_min_score(min_score, calibration)
     from nertune.models import load_model
 
     renderer = _renderer(folder, manifest, spec, report)
@@ -93,7 +97,7 @@ def load(
     recognizer = _recognizer(
         weights, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
     )
-    return _scoring(recognizer, calibration, min_score)
+    return replace(recognizer, calibration=calibration, min_score=min_score)
 
 
 def connect(
@@ -112,6 +116,7 @@ def connect(
     calibrated: bool = True,
     window: int | None = None,
     report: Report | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Recognizer:
     """A Recognizer over an OpenAI-compatible server: `http://host:port/v1#model-name`.
 
@@ -119,8 +124,8 @@ def connect(
     instead, for a model that was not trained here. `constrained`: vLLM is sent the grammar of the answers, other servers a
     JSON schema where the answer format has one; False leaves the model free. `concurrency`: requests at a time. `timeout`:
     seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. The key for the server is
-    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`, `window`: as in `load`; servers that
-    answer in text give no scores.
+    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`, `window`, `note`: as in `load`;
+    servers that answer in text give no scores.
     Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
     fails, MissingExtraError without the extra `remote`; for a run as `load` does.
     """
@@ -129,7 +134,8 @@ def connect(
         renderer = Renderer(PlainTokenizer(), prompt)
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
-        calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
+        calibration = _calibration(folder, manifest, task, constrained, min_score, note) if calibrated else None
+        check_min_score(min_score, calibration)
         renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
     else:
         raise InputError(
@@ -139,7 +145,7 @@ def connect(
     endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
     engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
     size = window_size(renderer, asked=window, trained=trained, context=endpoint.context, max_new_tokens=max_new_tokens)
-    return _scoring(Recognizer(renderer, engine, max_new_tokens, constrained, window=size), calibration, min_score)
+    return Recognizer(renderer, engine, max_new_tokens, constrained, calibration, min_score, size)
 
 
 def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, PromptSpec]:
@@ -151,18 +157,24 @@ def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, Pro
 
 
 def _calibration(
-    folder: Path, manifest: RunManifest, task: str | None, *, wanted: bool, min_score: MinScore | None
+    folder: Path,
+    manifest: RunManifest,
+    task: str | None,
+    constrained: bool,
+    min_score: MinScore | None,
+    note: Callable[[str], None] | None,
 ) -> Calibration | None:
-    """A run's calibration. Raises InputError where `min_score` needs one and there is none."""
-    calibration = Calibration.read(folder, manifest.task_of(task)) if wanted else None
-    check_min_score(min_score, calibration)
-    return calibration
-
-
-def _scoring(recognizer: Recognizer, calibration: Calibration | None, min_score: MinScore | None) -> Recognizer:
-    if calibration is not None and calibration.constrained != recognizer.constrained:
-        calibration = None  # fitted to probabilities of another kind
-    return replace(recognizer, calibration=calibration, min_score=min_score)
+    """A run's calibration where it was fitted to answers made in the same way: probabilities differ in the other."""
+    calibration = Calibration.read(folder, manifest.task_of(task))
+    if calibration is None or calibration.constrained == constrained:
+        return calibration
+    if note and min_score != CALIBRATED:  # which is refused
+        fitted, now = ("with", "without") if calibration.constrained else ("without", "with")
+        note(
+            f"{folder}: its calibration was fitted {fitted} a grammar, and answers are made {now} one now: scores are the "
+            f"model's own probabilities. {'--unconstrained, or fit' if constrained else 'Fit'} it again with nertune calibrate"
+        )
+    return None
 
 
 def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:

@@ -75,25 +75,30 @@ def extract_all(
 def _extract_batch(
     recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int, debug: bool
 ) -> tuple[list[Prediction], list[str]]:
-    """Predictions with their ids, and what went wrong with the rest of the batch."""
+    """Predictions with their ids, and what went wrong with the rest of the batch, whose texts come after `start` others.
 
-    def extract(sources: Sequence[data.SourceText]) -> list[Prediction]:
-        given = [source.text for source in sources]
+    One text that cannot be used must not take the others with it: a refused batch is tried in halves until it is alone.
+    """
+    problems: list[str] = []
+
+    def extract(sources: Sequence[data.SourceText], before: int) -> list[Prediction]:
         tell = {"trace": partial(show, console=stderr)} if debug else {}
-        found = recognizer.extract_many(given, done=lambda ended: meter.update(start + ended), **tell)
+        try:
+            found = recognizer.extract_many(
+                [source.text for source in sources], done=lambda ended: meter.update(before + ended), **tell
+            )
+        except InputError as error:
+            if type(error) is not InputError:  # a model's name, a package: it is no text that is refused
+                raise
+            if len(sources) == 1:
+                about = f"text {before + 1}{f' (id {sources[0].id})' if sources[0].id else ''}"
+                problems.append(f"{about} left out: {str(error).removeprefix('text 1: ')}")
+                return []
+            half = len(sources) // 2
+            return extract(sources[:half], before) + extract(sources[half:], before + half)
         return [replace(prediction, id=source.id) for prediction, source in zip(found, sources, strict=True)]
 
-    try:
-        return extract(batch), []
-    except InputError:
-        # One text that cannot be used must not take the others with it: find it.
-        predictions, problems = [], []
-        for number, source in enumerate(batch, start + 1):
-            try:
-                predictions += extract([source])
-            except InputError as error:
-                problems.append(f"text {number}{f' (id {source.id})' if source.id else ''} left out: {error}")
-        return predictions, problems
+    return extract(batch, start), problems
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""Types of values, and options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import NoReturn, TypeAlias
+
+__all__ = [
+    "MODEL",
+    "Commands",
+    "Parser",
+    "above_zero",
+    "generation_options",
+    "min_score_option",
+    "positive",
+    "server_options",
+]
+
+MODEL = "a run directory, or a server: http://host:port/v1#model-name"
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is one line, and where to look."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nTry: {self.prog} --help\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+"""What `add_subparsers` gives: each command adds itself to it."""
+
+
+def generation_options(parser: argparse.ArgumentParser) -> None:
+    """How answers are generated."""
+    parser.add_argument("--task", metavar="NAME", help="which, where the run was trained on several")
+    parser.add_argument(
+        "--batch-size", type=positive, default=32, metavar="N", help="texts decoded together (default: 32)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=positive, metavar="N", help="limit of one answer (default: fitted to the text)"
+    )
+    parser.add_argument(
+        "--window",
+        type=_window,
+        metavar="N",
+        help="longest text, in tokens, read in one piece (default: what fits into the longest trained row)",
+    )
+    parser.add_argument(
+        "--unconstrained",
+        action="store_true",
+        help="let the model write freely, and repair its answers where they must be",
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
+
+
+def server_options(parser: argparse.ArgumentParser) -> None:
+    """What only a server as MODEL needs."""
+    group = parser.add_argument_group(
+        "MODEL is a server",
+        "vLLM, SGLang, Ollama, llama.cpp, OpenAI, …: whatever speaks OpenAI's API. Its key: NERTUNE_API_KEY or "
+        "OPENAI_API_KEY.",
+    )
+    group.add_argument("--run", dest="served_run", metavar="RUN", help="the run that is served: its prompt is used")
+    group.add_argument(
+        "--labels", metavar="A,B,C", help="instead of --run, for a model not trained here: what to look for"
+    )
+    group.add_argument("--template", default="ner", help="with --labels: prompt template (default: %(default)s)")
+    group.add_argument("--answer", default="json", help="with --labels: answer format (default: %(default)s)")
+    group.add_argument(
+        "--concurrency", type=positive, default=16, metavar="N", help="requests at a time (default: %(default)s)"
+    )
+    group.add_argument(
+        "--timeout", type=above_zero, default=300.0, metavar="S", help="seconds for one answer (default: 300)"
+    )
+    group.add_argument("--requests-per-minute", type=above_zero, metavar="N", help="never more (default: no limit)")
+
+
+def min_score_option(parser: argparse.ArgumentParser) -> None:
+    """Which entities are good enough."""
+    parser.add_argument(
+        "--min-score",
+        type=_least_score,
+        metavar="X",
+        help="leave out entities with a lower score, from 0 to 1; or 'calibrated': the thresholds that nertune calibrate "
+        "fitted for each label",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _least_score(text: str) -> float | str:
+    if text == "calibrated":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor 'calibrated'")
+    return value
+
+
+def _window(text: str) -> int:
+    from nertune.extract.budget import SMALLEST_WINDOW
+
+    size = positive(text)
+    if size < SMALLEST_WINDOW:
+        raise argparse.ArgumentTypeError(f"a window of {size} tokens holds no sentence: {SMALLEST_WINDOW} at least")
+    return size

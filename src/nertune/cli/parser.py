@@ -1,0 +1,31 @@
+"""The whole command line, put together from its commands."""
+
+from __future__ import annotations
+
+import argparse
+
+from nertune import __version__
+from nertune.cli.files import add_data, add_doctor
+from nertune.cli.options import Parser
+from nertune.cli.recognizing import add_calibrate, add_evaluate, add_extract, add_parity
+from nertune.cli.training import add_preview, add_quickstart, add_train
+
+__all__ = ["build_parser"]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options before the command, and the commands in the order of the help."""
+    parser = Parser(prog="nertune", description="Turn an instruction-tuned LLM into a named-entity recognizer.")
+    parser.add_argument("--version", action="version", version=f"nertune {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    add_quickstart(commands)
+    add_data(commands)
+    add_preview(commands)
+    add_train(commands)
+    add_extract(commands)
+    add_evaluate(commands)
+    add_parity(commands)
+    add_calibrate(commands)
+    add_doctor(commands)
+    return parser

@@ -1,0 +1,248 @@
+"""`nertune extract`, `evaluate`, `calibrate` and `parity`: the commands that read texts with a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from nertune.cli.messages import say
+from nertune.cli.options import MODEL, Commands, generation_options, min_score_option, positive, server_options
+from nertune.errors import InputError
+
+__all__ = ["add_calibrate", "add_evaluate", "add_extract", "add_parity", "open_recognizer"]
+
+
+def add_extract(commands: Commands) -> None:
+    extract = commands.add_parser("extract", help="entities of texts, as JSON lines")
+    extract.add_argument("model", metavar="MODEL", help=MODEL)
+    extract.add_argument(
+        "source", nargs="?", metavar="FILE|-", help="texts, one a line, or JSON lines with a key text; - for stdin"
+    )
+    extract.add_argument("--text", help="one text, instead of FILE")
+    extract.add_argument("--whole", action="store_true", help="FILE is one text, line breaks and all")
+    extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
+    extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
+    min_score_option(extract)
+    # Of another name than the --debug before the command, which shows tracebacks.
+    extract.add_argument(
+        "--debug", dest="trace", action="store_true", help="show prompt, token ids and answer of each text on stderr"
+    )
+    generation_options(extract)
+    server_options(extract)
+    extract.set_defaults(run=_extract)
+
+
+def add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser("evaluate", help="precision, recall and F1 on an annotated file")
+    evaluate.add_argument("model", metavar="MODEL", help=MODEL)
+    evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file")
+    evaluate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
+    evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N documents")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
+    min_score_option(evaluate)
+    generation_options(evaluate)
+    server_options(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def add_parity(commands: Commands) -> None:
+    parity = commands.add_parser("parity", help="whether a server answers as the run does here, and where they part")
+    parity.add_argument("model", metavar="RUN", help="a run directory")
+    parity.add_argument("address", metavar="URL", help="the server of that run: http://host:port/v1#model-name")
+    parity.add_argument("--data", required=True, metavar="FILE", help="texts: an annotated file")
+    parity.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    parity.add_argument(
+        "--limit", type=positive, default=20, metavar="N", help="only the first N documents (default: 20)"
+    )
+    parity.add_argument("--json", action="store_true", help="print one JSON value instead of text")
+    generation_options(parity)
+    parity.set_defaults(run=_parity, served_run=None, labels=None)
+
+
+def add_calibrate(commands: Commands) -> None:
+    calibrate = commands.add_parser(
+        "calibrate", help="make scores trustworthy, and find the thresholds with the best F1, on an annotated file"
+    )
+    calibrate.add_argument("model", metavar="RUN", help="a run directory; the calibration is kept there")
+    calibrate.add_argument("--data", required=True, metavar="FILE", help="annotated file that was not trained on")
+    calibrate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    calibrate.add_argument("--limit", type=positive, metavar="N", help="only the first N documents")
+    calibrate.add_argument(
+        "--measure",
+        choices=("span", "text"),
+        default="span",
+        help="whose F1 the thresholds serve (default: %(default)s)",
+    )
+    calibrate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
+    generation_options(calibrate)
+    calibrate.set_defaults(run=_calibrate, served_run=None, labels=None)
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from nertune.data import SourceText, read_texts
+
+    if (options.text is None) == (options.source is None):
+        raise InputError("give either FILE (- for stdin) or --text, one of them")
+    if options.text is not None and not options.text.strip():
+        raise InputError("--text is empty: there is nothing to extract from")
+    texts: Iterable[SourceText]
+    if options.text is not None:
+        texts = [SourceText(None, options.text)]
+    else:
+        texts = read_texts(options.source, whole=options.whole)
+        if options.source != "-":  # what is wrong with the file is said before the model is loaded
+            texts = chain([next(texts)], texts)
+    recognizer = open_recognizer(options)
+    from nertune.commands import extract_all
+
+    return extract_all(recognizer, texts, out=options.out, show=options.show, debug=options.trace)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    documents = _annotated(options)
+    recognizer = open_recognizer(options)
+    from nertune.commands import evaluate_on
+
+    evaluation = evaluate_on(recognizer, documents, out=options.out)
+    if options.json:
+        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
+        return 0
+    from nertune.evaluate.table import score_table
+    from nertune.terminal import stdout
+
+    stdout.print(score_table(evaluation, measure="text"))
+    stdout.print(score_table(evaluation, measure="span"))
+    stdout.print(
+        f"{evaluation.ungrounded} ungrounded mentions, {evaluation.invalid_answers} unreadable answers, "
+        f"{evaluation.truncated} cut off, {evaluation.sentences_per_second or 0:.2f} sentences/s"
+    )
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    documents = _annotated(options)
+    from nertune.parity import parity
+    from nertune.terminal import Meter, quiet_libraries, stdout
+
+    quiet_libraries()
+    with Meter("comparing") as meter:
+        found = parity(
+            options.model,
+            options.address,
+            documents,
+            task=options.task,
+            device=options.device,
+            batch_size=options.batch_size,
+            max_new_tokens=options.max_new_tokens,
+            report=lambda what, done, total: meter.update(done, total=total, what=what),
+        )
+    if options.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+    else:
+        stdout.print("\n".join(found.lines()), markup=False, soft_wrap=True)
+    return 0 if found.equal else 3
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from nertune.run import RunManifest
+
+    run = Path(options.model)
+    RunManifest.read(run)
+    documents = _annotated(options)
+    recognizer = open_recognizer(options, calibrated=False)
+    from nertune.commands import calibrate_on
+
+    report, written = calibrate_on(
+        recognizer, documents, run=run, task=options.task, source=Path(options.data), measure=options.measure
+    )
+    if options.json:
+        print(json.dumps(written, ensure_ascii=False, indent=2))
+        return 0
+    from nertune.evaluate.reliability import label_table, quality_line, threshold_table
+    from nertune.terminal import stderr, stdout
+
+    stdout.print(quality_line(report), soft_wrap=True)
+    stdout.print(threshold_table(report))
+    stdout.print(label_table(report))
+    stderr.print(f"Kept in {run}. Next: nertune extract {run} --min-score calibrated --text '…'", soft_wrap=True)
+    return 0
+
+
+def _annotated(options: argparse.Namespace) -> Sequence[Any]:
+    """The documents of --data, by the labels of the run or of --labels; what is to be said about them is said."""
+    from nertune import data
+    from nertune.run import RunManifest
+
+    prompt = _prompt_of_labels(options)
+    run = Path(options.served_run or options.model)
+    if prompt is None and run.is_dir():
+        prompt = RunManifest.read(run).prompt_of(options.task)
+    labels = prompt.labels.names if prompt else None
+    corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
+    for line in corpus.notes:
+        say(f"{options.data}: {line}")
+    return corpus.documents
+
+
+def open_recognizer(options: argparse.Namespace, *, calibrated: bool = True) -> Any:
+    """The Recognizer of MODEL, as the options have it. `calibrated`: its scores are, where the run has a calibration."""
+    from nertune.assemble import connect, load
+    from nertune.generate.endpoint import is_endpoint
+    from nertune.run import RunManifest
+    from nertune.terminal import Meter, conversion_meter, quiet_libraries
+
+    run = options.served_run or options.model
+    if Path(run).is_dir():
+        RunManifest.read(Path(run)).prompt_of(options.task)
+    prompt = _prompt_of_labels(options)
+    quiet_libraries()
+    with Meter("loading the model") as meter:
+        if is_endpoint(options.model):
+            return connect(
+                options.model,
+                run=options.served_run,
+                prompt=prompt,
+                task=options.task,
+                max_new_tokens=options.max_new_tokens,
+                constrained=not options.unconstrained,
+                concurrency=options.concurrency,
+                timeout=options.timeout,
+                requests_per_minute=options.requests_per_minute,
+                min_score=options.min_score,
+                window=options.window,
+                report=conversion_meter(meter),
+                note=say,
+            )
+        return load(
+            options.model,
+            run=options.served_run,
+            task=options.task,
+            device=options.device,
+            batch_size=options.batch_size,
+            max_new_tokens=options.max_new_tokens,
+            constrained=not options.unconstrained,
+            min_score=getattr(options, "min_score", None),
+            calibrated=calibrated,
+            window=options.window,
+            report=conversion_meter(meter),
+            note=say,
+        )
+
+
+def _prompt_of_labels(options: argparse.Namespace) -> Any:
+    """The prompt for a served model that was not trained here; None without --labels."""
+    from nertune.generate.endpoint import is_endpoint
+    from nertune.prompt import PromptSpec, answer_format, load_template
+    from nertune.schema import LabelSet
+
+    if options.labels is None:
+        return None
+    if not is_endpoint(options.model):
+        raise InputError("--labels goes with a server as MODEL (http://host:port/v1#model-name); a run has its own")
+    labels = LabelSet(tuple(name.strip() for name in options.labels.split(",")))
+    return PromptSpec(load_template(options.template), labels, answer_format(options.answer))
