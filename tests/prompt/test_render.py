@@ -11,14 +11,22 @@ from transformers import AutoTokenizer
 
 from nertune.errors import InputError, MissingFileError
 from nertune.extract import ground
-from nertune.prompt import DEFAULT_TEMPLATE, PromptSpec, PromptTemplate, Renderer, answer_format, load_template
+from nertune.prompt import (
+    ANSWER_FORMATS,
+    DEFAULT_TEMPLATE,
+    PromptSpec,
+    PromptTemplate,
+    Renderer,
+    answer_format,
+    load_template,
+)
 from nertune.prompt.chat import take_apart
 from nertune.schema import Document, LabelSet, ParseOutcome
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 QWEN2 = SHARED / "tokenizers" / "qwen2"
 SEED_RECIPE = SHARED / "bench" / "seed_recipe.py"
-FORMATS = ["inline", "json", "jsonl"]
+FORMATS = tuple(ANSWER_FORMATS)
 LABELS = LabelSet(("name", "organization", "地点"))
 DOCUMENT = Document.of(
     "叶老桂博士在南京大学 talks to O'Neil\n𠮷野家", [("name", 0, 3), ("organization", 6, 10), ("地点", 6, 8)]
@@ -169,7 +177,11 @@ def spec_of(
 
 @functools.cache
 def renderer_of(family: str, answer: str = "inline", **template) -> Renderer:
-    return Renderer(tokenizer_of(family), spec_of(answer, **template))
+    """Those of a family have one encoder: it is the tokenizer's alone, and copying a large vocabulary takes seconds."""
+    renderer = Renderer(tokenizer_of(family), spec_of(answer, **template))
+    if answer != "inline" or template:
+        renderer._encoder = renderer_of(family)._encoder
+    return renderer
 
 
 def expected_text(family: str, renderer: Renderer, text: str) -> str:

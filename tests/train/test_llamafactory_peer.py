@@ -1,7 +1,7 @@
 """Against LLaMA-Factory itself: the same YAML file gives the same settings, token ids, loss masks and first loss.
 
 It needs the Qwen2 tokenizer of the folder `shared`, and LLaMA-Factory 0.9.5 in a virtual environment of its own, the
-folder `llamafactory-0.9.5` in nertune's cache folder (`make bench-peers` installs it). Without either the tests skip.
+folder `llamafactory-0.9.5` in nertune's cache folder (`make peers` installs it, and runs this). Without either the tests skip.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHARED = HERE.parents[3] / "shared"
 QWEN2, CLUENER = SHARED / "tokenizers" / "qwen2", SHARED / "data" / "cluener" / "train.jsonl"
 PYTHON = cache_folder() / "llamafactory-0.9.5" / "bin" / "python"
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.peer,
     pytest.mark.skipif(not QWEN2.is_dir() or not CLUENER.is_file(), reason="no shared tokenizer or corpus"),
     pytest.mark.skipif(not PYTHON.is_file(), reason="LLaMA-Factory is not installed beside"),
 ]

@@ -285,19 +285,20 @@ def test_tokens_of_every_kind_spell_true_answers(name: str, family: str, family_
     tokenizer = family_of(family).tokenizer
     wrapped = _WRAPPED.setdefault(family, from_tokenizer(tokenizer))
     form, labels, draw = answer_format(name), labels_for(name), random.Random(9)
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
     for text in ('𠮷野家在杭州 "a"\\[x]|<b>&😀\n桂', "桂<end_of_turn>\n<|im_end|></s>[/INST]{}"):
         state, ids = matcher(form, text, labels, wrapped), []
         while True:
-            allowed = np.flatnonzero(np.frombuffer(state.compute_logit_bias(), np.uint8)).tolist()
-            assert special.isdisjoint(allowed) or special.intersection(allowed) == {wrapped.eos_token}
-            allowed = [token for token in allowed if token != wrapped.eos_token]
-            ends = state.is_accepting()
-            assert allowed or ends, state.get_error()
-            if ends and (not allowed or draw.random() < 0.3):
+            mask = np.frombuffer(state.compute_logit_bias(), np.uint8).copy()
+            assert {token for token in special if mask[token]} <= {wrapped.eos_token}
+            mask[wrapped.eos_token] = 0
+            allowed, ends = np.flatnonzero(mask), state.is_accepting()
+            assert len(allowed) or ends, state.get_error()
+            if ends and (not len(allowed) or draw.random() < 0.3):
                 break
-            closing = [t for t in allowed if len(ids) > 60 and wrapped.decode_bytes([t])[:1] in (b'"', b"]", b"}")]
-            ids.append(draw.choice(closing or allowed))
+            longer = allowed if len(ids) > 60 else ()
+            closing = [t for t in longer if wrapped.decode_bytes([int(t)])[:1] in (b'"', b"]", b"}")]
+            ids.append(int(draw.choice(closing or allowed)))
             assert state.consume_token(ids[-1])
         answer = wrapped.decode_bytes(ids).decode()
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == answer
