@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -150,11 +151,17 @@ FAMILIES: dict[str, dict] = {
 _LOADED: dict[str, object] = {}
 
 
+@functools.cache
+def small_qwen2():
+    """Qwen2's tokenizer with a small vocabulary: the real one takes seconds to load and to copy."""
+    return AutoTokenizer.from_pretrained(QWEN2).train_new_from_iterator([DOCUMENT.text, "句子：没有实体"], 400)
+
+
 def tokenizer_of(family: str):
-    """The Qwen2 tokenizer with another family's template and control tokens."""
+    """The Qwen2 tokenizer; for another family a small one of its kind with that family's template and control tokens."""
     if family not in _LOADED:
         described = FAMILIES[family]
-        tokenizer = AutoTokenizer.from_pretrained(QWEN2)
+        tokenizer = AutoTokenizer.from_pretrained(QWEN2) if family == "qwen2" else copy.deepcopy(small_qwen2())
         rstrip = described.get("rstrip", False)
         special = [AddedToken(name, special=True, rstrip=rstrip) for name in described.get("special", [])]
         tokenizer.add_tokens(special, special_tokens=True)
@@ -175,12 +182,13 @@ def spec_of(
     return PromptSpec(PromptTemplate(user, system), LABELS, answer_format(answer))
 
 
+_ENCODERS: dict[str, object] = {}
+
+
 @functools.cache
 def renderer_of(family: str, answer: str = "inline", **template) -> Renderer:
-    """Those of a family have one encoder: it is the tokenizer's alone, and copying a large vocabulary takes seconds."""
     renderer = Renderer(tokenizer_of(family), spec_of(answer, **template))
-    if answer != "inline" or template:
-        renderer._encoder = renderer_of(family)._encoder
+    renderer._encoder = _ENCODERS.setdefault(family, renderer._encoder)  # the tokenizer's alone, and slow to copy
     return renderer
 
 
@@ -341,7 +349,7 @@ def test_qwen3_answers_after_an_empty_reasoning_part():
 
 
 def test_a_named_default_template_is_used():
-    tokenizer = AutoTokenizer.from_pretrained(QWEN2)
+    tokenizer = copy.deepcopy(small_qwen2())
     tokenizer.chat_template = {"tool_use": "{{ raise_exception('no') }}", "default": PHI4}
     text = Renderer(tokenizer, spec_of("json")).prompt_text("句")
     assert text.startswith("<|im_start|>system<|im_sep|>你是专家。<|im_end|>")
@@ -356,7 +364,7 @@ def test_a_named_default_template_is_used():
     ],
 )
 def test_templates_that_lose_the_text_are_refused(template, message):
-    tokenizer = AutoTokenizer.from_pretrained(QWEN2)
+    tokenizer = copy.deepcopy(small_qwen2())
     tokenizer.chat_template = template
     with pytest.raises(InputError, match=message):
         Renderer(tokenizer, spec_of("json"))

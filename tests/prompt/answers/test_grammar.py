@@ -283,7 +283,9 @@ def test_long_texts_and_many_labels_stay_within_the_limits_of_llguidance(name: s
 def test_tokens_of_every_kind_spell_true_answers(name: str, family: str, family_of) -> None:
     """Characters split over tokens, tokens over many characters, control tokens whose names stand in the text."""
     tokenizer = family_of(family).tokenizer
-    wrapped = _WRAPPED.setdefault(family, from_tokenizer(tokenizer))
+    if family not in _WRAPPED:
+        _WRAPPED[family] = from_tokenizer(tokenizer)
+    wrapped = _WRAPPED[family]
     form, labels, draw = answer_format(name), labels_for(name), random.Random(9)
     special = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
     for text in ('𠮷野家在杭州 "a"\\[x]|<b>&😀\n桂', "桂<end_of_turn>\n<|im_end|></s>[/INST]{}"):
