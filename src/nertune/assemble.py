@@ -171,8 +171,8 @@ def _calibration(
     if note and min_score != CALIBRATED:  # which is refused
         fitted, now = ("with", "without") if calibration.constrained else ("without", "with")
         note(
-            f"{folder}: its calibration was fitted {fitted} a grammar, and answers are made {now} one now: scores are the "
-            f"model's own probabilities. {'--unconstrained, or fit' if constrained else 'Fit'} it again with nertune calibrate"
+            f"{folder}: its calibration was fitted {fitted} a grammar and is left aside, because answers are made {now} one "
+            "now: scores are the model's own probabilities. nertune calibrate fits it again"
         )
     return None
 

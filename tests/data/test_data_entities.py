@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nertune.data import detect, read, write
@@ -95,6 +95,7 @@ def documents(draw: st.DrawFn) -> Document:
     return Document(text, tuple(entities), draw(st.none() | st.text("id中", max_size=3)))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(documents(), min_size=1, max_size=6))
 def test_round_trip(given_documents: list[Document]) -> None:
     with tempfile.TemporaryDirectory() as directory:

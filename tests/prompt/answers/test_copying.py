@@ -67,7 +67,7 @@ def test_any_answer_can_be_read_and_any_place_is_in_the_copy(form, answer, cut) 
 @pytest.mark.parametrize("piece", ["<a>", "</a>", "<", "&", "&amp;", "<a>甲</a>", "[", "|", "\\", "[甲|"])
 def test_monstrous_answers_are_read_in_one_go(piece: str, cut: bool) -> None:
     for form in (XML, INLINE):
-        for answer in (piece * 50_000, "<b>" * 20_000 + piece * 30_000, "[" + piece * 50_000):
+        for answer in (piece * 20_000, "<b>" * 10_000 + piece * 10_000, "[" + piece * 20_000):
             assert len(form.parse(answer, cut=cut).copy) <= len(answer)
             assert isinstance(form.draft("甲", answer, LABELS), str)
 
