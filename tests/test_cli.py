@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +78,12 @@ def test_version(capsys):
         main(["--version"])
     assert left.value.code == 0
     assert capsys.readouterr().out == f"nertune {nertune.__version__}\n"
+
+
+def test_help_needs_no_model_library():
+    code = "import sys, nertune.cli; nertune.cli.build_parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "transformers", "peft", "pydantic", "openai", "matplotlib"}.isdisjoint(loaded)
 
 
 @pytest.mark.parametrize(
