@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from nertune import data
+from nertune import cli, data
 from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
 from nertune.extract.ground import ground
@@ -317,3 +317,45 @@ def test_what_was_measured_is_told_with_its_settings(module, corpus, tmp_path):
     assert "Speeds on 2 cores of X, 2026-01-01: medians of 3 rounds" in formats.told(
         recipe, [_row(module, "xml")], machine
     )
+
+
+# ---- All of it
+
+
+@pytest.fixture
+def model(tmp_path, tiny_model, family_of) -> Path:
+    """The folder of a tiny Qwen2 with a tokenizer."""
+    tokenizer = family_of("qwen2").tokenizer
+    tokenizer.save_pretrained(tmp_path / "model")
+    tiny_model("qwen2", vocab_size=len(tokenizer), max_position_embeddings=2048).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.slow
+def test_one_command_trains_measures_and_writes_the_table(module, model, corpus, tmp_path, monkeypatch, capsys):
+    formats, out, trained = module("formats"), tmp_path / "out", []
+    recipe = module("formats_runs").common_recipe(out, corpus, 4)
+    value = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), "model": str(model), "prompt": {"user": "{text}"}}
+    recipe.write_text(yaml.safe_dump(value), encoding="utf-8")
+    test, page = tmp_path / "test.jsonl", tmp_path / "page.md"
+    data.write([Document.of("李华去了青川", [("人名", 0, 2), ("地点", 4, 6)])], test, format="entities")
+    page.write_text(PAGE, encoding="utf-8")
+
+    def train(recipe: Path, out: Path, name: str) -> None:
+        trained.append(name)
+        assert cli.main(["train", str(recipe), f"answer={name}", f"output={out / f'run-{name}'}"]) == 0
+
+    monkeypatch.setattr(formats, "train", train)
+    monkeypatch.setattr(formats, "PAGE", page)
+    given = ["--train", corpus, "--samples", "4", "--test", str(test), "--out", str(out), "--no-speeds"]
+    assert formats.main([*given, "--formats", "jsonl,inline", "--only-finished"]) == 2
+    assert "no format is trained yet" in capsys.readouterr().err
+    assert formats.main([*given, "--formats", "jsonl"]) == 0
+    assert formats.main([*given, "--formats", "jsonl,inline", "--docs"]) == 0
+    assert trained == ["jsonl", "inline"]
+    written = page.read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| \d\.\d{3} \(", written, re.M) == ["jsonl", "inline"]
+    assert "Not measured yet" not in written
+    again = ["--train", corpus, "--samples", "4", "--test", corpus, "--out", str(out), "--no-speeds"]
+    assert formats.main([*again, "--formats", "jsonl"]) == 2
+    assert f"4 of the 4 sentences of {corpus} were trained on" in capsys.readouterr().err
