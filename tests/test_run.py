@@ -20,7 +20,7 @@ def _manifest(answer: str) -> RunManifest:
     return RunManifest("base", spec, "ab" * 32, (151645, 151643), 77, {"torch": "2"})
 
 
-@pytest.mark.parametrize("answer", ["inline", "json", "jsonl"])
+@pytest.mark.parametrize("answer", ["inline", "xml", "json", "jsonl", "grouped"])
 def test_a_manifest_comes_back_equal(tmp_path, answer):
     _manifest(answer).write(tmp_path)
     assert RunManifest.read(tmp_path) == _manifest(answer)

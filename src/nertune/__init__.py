@@ -4,7 +4,7 @@ recognizer = nertune.load("runs/quickstart")
 recognizer.extract("浙商银行企业信贷部叶老桂博士则从另一个角度对五道门槛进行了解读。").entities
 """
 
-from nertune.assemble import load
+from nertune.assemble import connect, load
 from nertune.errors import InputError, NertuneError
 from nertune.extract import Recognizer
 from nertune.schema import Document, Entity, LabelSet, Mention, Prediction
@@ -19,6 +19,7 @@ __all__ = [
     "Prediction",
     "Recognizer",
     "__version__",
+    "connect",
     "load",
 ]
 

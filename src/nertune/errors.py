@@ -9,6 +9,7 @@
     │   ├── RunError                               a run directory that is damaged or was made for something else
     │   ├── SampleTooLongError                     samples that do not fit into the cut-off
     │   └── MissingExtraError (ImportError)        an optional dependency; the message holds the pip line
+    ├── EndpointError         (ConnectionError)    a server that cannot be reached, refuses what is asked, or fails
     ├── DiskSpaceError        (OSError)            not enough room for what was about to be written
     └── TrainingError         (RuntimeError)       training cannot go on (a loss that is not finite, say)
 
@@ -24,6 +25,7 @@ from pathlib import Path
 __all__ = [
     "DataError",
     "DiskSpaceError",
+    "EndpointError",
     "InputError",
     "MissingExtraError",
     "MissingFileError",
@@ -93,6 +95,17 @@ class MissingExtraError(InputError, ImportError):
     def __init__(self, purpose: str, *, extra: str) -> None:
         self.extra = extra
         super().__init__(f"{purpose} needs an optional package. Type: pip install 'nertune[{extra}]'")
+
+
+class EndpointError(NertuneError, ConnectionError):
+    """A server that cannot be reached, refuses what is asked of it, or fails again and again.
+
+    `exit_code`: 1 where the server failed, 2 where an address, a key, a name or an option is to be changed.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
 
 
 class DiskSpaceError(NertuneError, OSError):

@@ -110,6 +110,8 @@ def test_white_space_at_the_edges_is_kept_or_trimmed_as_the_template_does(
     spec = PromptSpec(PromptTemplate("{text}", system), LABELS, answer_format("inline"))
     renderer = Renderer(family.tokenizer, spec)
     assert renderer.prompt_text(text) == own(family, own_turns(family, renderer, text), tokenize=False)
+    messages = [{"role": role, "content": content} for role, content in renderer.messages(text)]
+    assert renderer.prompt_text(text) == own(family, messages, tokenize=False)
 
 
 @pytest.mark.parametrize("answer", FORMATS)

@@ -163,7 +163,7 @@ def test_values_of_no_allowed_type(recipe: Load, line: str) -> None:
 
 
 def test_missing_keys_and_everything_else_together(recipe: Load) -> None:
-    content = "data: {format: x}\nlora: {rank: 0, alfa: 1}\nprompt: {template: nope}\nanswer: xml\nlabels: [a, a]\n"
+    content = "data: {format: x}\nlora: {rank: 0, alfa: 1}\nprompt: {template: nope}\nanswer: html\nlabels: [a, a]\n"
     problems = problems_of(recipe, content, "training.epoch=3", "bad", "data.format.x=1")
     keys = [problem.split(":")[0] for problem in problems]
     assert keys == [

@@ -114,10 +114,16 @@ class Recognizer:
             shared_prefix=len(shared) if starts_alike else 0,
             grammar=self.renderer.grammar(text) if self.constrained else None,
             draft=self.renderer.draft(text),
+            messages=self.renderer.messages(text),
+            schema=self.renderer.schema() if self.constrained else None,
         )
 
     def _read(self, text: str, completion: Completion) -> Prediction:
-        answer = self.renderer.parse(completion.ids, cut=completion.stop == "length")
+        cut = completion.stop == "length"
+        if completion.text is None:
+            answer = self.renderer.parse(completion.ids, cut=cut)
+        else:
+            answer = self.renderer.spec.answer.parse(completion.text, cut=cut)
         scores = self._scores(completion, answer)
         entities, ungrounded = ground(text, answer, self.renderer.spec.labels, scores)
         if self.min_score is not None and entities and not completion.logprobs:

@@ -25,7 +25,8 @@ class Trace:
 
     `text`: the number of the text among those given together, from 1; `window`: what of it was shown; `part` of `parts`:
     which of its windows, from 1. `prompt`: as the chat template writes it; `prompt_ids`: its token ids as sent.
-    `new_ids`: token ids generated, without the one that stopped; `answer`: what they say; `stop`: why they ended.
+    `new_ids`: token ids generated, without the one that stopped, empty where a server gives text; `answer`: what they
+    say; `stop`: why they ended.
     """
 
     text: int
@@ -55,7 +56,7 @@ def traces(renderer: Renderer, number: int, parts: Parts, answered: Sequence[Ans
             prompt=renderer.prompt_text(shown),
             prompt_ids=request.prompt_ids,
             new_ids=completion.ids,
-            answer=renderer.decode(completion.ids),
+            answer=renderer.decode(completion.ids) if completion.text is None else completion.text,
             stop=completion.stop,
         )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from nertune.schema import StopReason
 
@@ -19,6 +19,8 @@ class Request:
     may compute them once.
     `grammar`: the answer must be in this language, a Lark grammar in llguidance's dialect; None leaves the model free.
     `draft`: from the answer so far, the text that most likely follows; a guess that an engine may verify, nothing more.
+    `messages`: the same prompt as pairs of role and content, for servers that write the turns themselves.
+    `schema`: a JSON schema of the answers, for servers that know no grammar; None leaves the model free there.
     """
 
     prompt_ids: tuple[int, ...]
@@ -27,6 +29,8 @@ class Request:
     shared_prefix: int = 0
     grammar: str | None = None
     draft: Callable[[str], str] | None = field(default=None, compare=False)
+    messages: tuple[tuple[str, str], ...] = ()
+    schema: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,13 @@ class Completion:
 
     `logprobs`: natural logarithm of each token's probability among those that the grammar allowed at its place, one for
     each of `ids` and one more for the stop token where there is one; empty where the engine does not tell.
+    `text`: the answer in words, from servers that give no token ids; `ids` is empty then. None everywhere else.
     """
 
     ids: tuple[int, ...]
     stop: StopReason
     logprobs: tuple[float, ...] = field(default=(), compare=False)
+    text: str | None = None
 
 
 class Engine(Protocol):

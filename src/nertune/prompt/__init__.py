@@ -11,6 +11,7 @@ from nertune.prompt.answers import (
     refuse_unwritable,
 )
 from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
+from nertune.prompt.plain import PlainTokenizer
 from nertune.prompt.render import PromptSpec, Renderer, Row
 from nertune.prompt.template import PromptTemplate, builtin_templates, load_template
 from nertune.prompt.tokenizer import Tokenizer
@@ -21,6 +22,7 @@ __all__ = [
     "AnswerFormat",
     "ParsedAnswer",
     "Placed",
+    "PlainTokenizer",
     "PromptSpec",
     "PromptTemplate",
     "Refusal",

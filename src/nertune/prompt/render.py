@@ -92,6 +92,11 @@ class Renderer:
         """The prompt as token ids, ready for generation."""
         return self._encoder.encode(self._prompt_pieces(text))
 
+    def messages(self, text: str) -> tuple[tuple[str, str], ...]:
+        """The prompt as pairs of role and content, for servers that apply the chat template themselves."""
+        system, user = self._contents(text)
+        return (("system", system), ("user", user)) if self.pieces.has_system else (("user", user),)
+
     def answer_ids(self, answer: str) -> list[int]:
         """An answer as token ids, without the end of the turn."""
         return self._encoder.encode([(answer, False)]) if answer else []
@@ -105,6 +110,10 @@ class Renderer:
     def grammar(self, text: str) -> str:
         """The language of the answers that can be true of a text, as the answer format writes it."""
         return self.spec.answer.grammar(text, self.spec.labels)
+
+    def schema(self) -> Mapping[str, Any] | None:
+        """A JSON schema of the answers; None where they are no JSON values."""
+        return self.spec.answer.schema(self.spec.labels)
 
     def draft(self, text: str) -> Callable[[str], str]:
         """From an unfinished answer to what most likely follows it."""
@@ -171,8 +180,7 @@ class Renderer:
         return next((by_text[name] for name in ("<|endoftext|>", "<|end_of_text|>") if name in by_text), None)
 
     def _prompt_pieces(self, text: str) -> list[tuple[str, bool]]:
-        before, after = self._filled.around_text()
-        system, user = self.pieces.contents(self._filled.system, before + text + after)
+        system, user = self._contents(text)
         return [
             (self.pieces.before_system, True),
             (system, False),
@@ -180,3 +188,8 @@ class Renderer:
             (user, False),
             (self.pieces.before_answer, True),
         ]
+
+    def _contents(self, text: str) -> tuple[str, str]:
+        """System and user content of one text."""
+        before, after = self._filled.around_text()
+        return self.pieces.contents(self._filled.system, before + text + after)
