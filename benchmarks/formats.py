@@ -70,9 +70,9 @@ def _compare(recipe: Path, options: argparse.Namespace) -> str:
     if options.no_speeds:
         found = kept_speeds(out)
     else:
-        texts = [document.text for document in documents[: options.sentences]]
+        sentences = min(options.sentences, len(documents))
         bounds = {"rounds": options.rounds, "steps": options.steps, "minutes": options.minutes}
-        found = speeds(recipe, out, done, texts, **bounds)
+        found = speeds(recipe, out, done, options.test, sentences=sentences, **bounds)
     return told(load_recipe(recipe), [with_speeds(row, found) for row in rows], found)
 
 
@@ -89,7 +89,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sentences", type=_positive, default=128, help="timed in extraction (default: 128)")
     parser.add_argument("--steps", type=_positive, default=4, help="timed in training (default: 4)")
     parser.add_argument("--rounds", type=_positive, default=3, help="of which the median counts (default: 3)")
-    parser.add_argument("--minutes", type=float, default=30, help="a timed training that takes longer is ended")
+    parser.add_argument("--minutes", type=float, default=30, help="a measurement that takes longer is ended")
     parser.add_argument("--docs", action="store_true", help="write the table into docs/formats.md")
     return parser.parse_args(arguments)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import hashlib
 import json
 import os
@@ -33,7 +32,6 @@ __all__ = ["gold_documents", "in_turn", "kept_speeds", "measured", "speeds", "wi
 
 HERE = Path(__file__).resolve().parent
 SPEEDS = "speeds.json"
-WARMED = 8  # sentences extracted before the clock is started
 BUSY = 0.5  # load average above which a time says more about the machine's other work
 
 
@@ -96,29 +94,41 @@ def _digest(path: Path) -> str:
 
 
 def speeds(
-    recipe: Path, out: Path, names: Sequence[str], texts: Sequence[str], *, rounds: int, steps: int, minutes: float
+    recipe: Path, out: Path, names: Sequence[str], test: str, *, sentences: int, rounds: int, steps: int, minutes: float
 ) -> dict[str, Any]:
-    """Sentences/s and training samples/s of each format, every round's, with what they were measured on; kept in `out`."""
+    """Sentences/s and training samples/s of each format, every round's, with what they were measured on; kept in `out`.
+
+    Each measurement is a process of its own, ended after `minutes`.
+    """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY:
         print(f"other work is running (load {load:.1f}): do not quote these speeds", file=sys.stderr)
-    step = [sys.executable, str(HERE / "formats_step.py"), str(recipe), str(steps)]
 
-    def samples_per_second(name: str) -> float:
-        return float(run_json([*step, f"answer={name}"], minutes=minutes)["samples_per_second"])
+    def extraction(name: str) -> float:
+        way = ["extract_run.py", "nertune", str(run_of(out, name)), test, "--sentences", str(sentences)]
+        return float(_run(way, minutes)["sentences_per_second"])
+
+    def training(name: str) -> float:
+        return float(
+            _run(["formats_step.py", str(recipe), str(steps), f"answer={name}"], minutes)["samples_per_second"]
+        )
 
     found = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": _machine(),
         "load": load,
-        "sentences": len(texts),
+        "sentences": sentences,
         "steps": steps,
         "rounds": rounds,
-        "extraction": in_turn(names, rounds, lambda name: _sentences_per_second(run_of(out, name), texts)),
-        "training": in_turn(names, rounds, samples_per_second),
+        "extraction": in_turn(names, rounds, extraction),
+        "training": in_turn(names, rounds, training),
     }
     write_text(out / SPEEDS, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     return found
+
+
+def _run(script: Sequence[str], minutes: float) -> dict[str, Any]:
+    return run_json([sys.executable, str(HERE / script[0]), *script[1:]], minutes=minutes)
 
 
 def kept_speeds(out: Path) -> dict[str, Any]:
@@ -136,17 +146,6 @@ def in_turn(names: Sequence[str], rounds: int, measure: Callable[[str], float]) 
             print(f"timing {name}, {number + 1} of {rounds} …", file=sys.stderr, flush=True)
             found[name].append(measure(name))
     return found
-
-
-def _sentences_per_second(run: Path, texts: Sequence[str]) -> float:
-    recognizer = nertune.load(run)
-    recognizer.extract_many(texts[:WARMED])
-    started = time.monotonic()
-    recognizer.extract_many(texts)
-    seconds = time.monotonic() - started
-    del recognizer
-    gc.collect()
-    return len(texts) / seconds
 
 
 def _machine() -> str:
