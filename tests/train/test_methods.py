@@ -84,7 +84,7 @@ def test_a_run_loads_as_the_model_that_was_trained(recipe, base_of, method, name
     assert RunManifest.read(run).kind == ("model" if "full" in method else "adapter")
 
     recognizer = nertune.load(run)
-    torch.testing.assert_close(_packed_logits(recognizer.engine._model), trained, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(_packed_logits(recognizer.engine.model), trained, rtol=1e-4, atol=1e-4)
     assert recognizer.extract("方鹏去漠北").text == "方鹏去漠北"
     assert ("full" in method) == (run / "model.safetensors").exists() != (run / "adapter_model.safetensors").exists()
 
@@ -272,10 +272,10 @@ def test_a_run_on_four_bits_loads_as_the_model_that_was_trained(recipe, base_of,
     settings = {**SHORT, "quantize": "4bit", "gradient_checkpointing": True}
     run, trained = _trained(recipe(model=str(base_of(name)), training=settings, lora=lora, **changes))
     assert RunManifest.read(run).quantize == "4bit"
-    model = nertune.load(run).engine._model
+    model = nertune.load(run).engine.model
     assert type(model.model.layers[0].mlp.up_proj.base_layer).__name__ == "Linear4bit"
     torch.testing.assert_close(_packed_logits(model), trained, rtol=1e-3, atol=1e-3)
-    whole = nertune.load(run, dtype="float32").engine._model
+    whole = nertune.load(run, dtype="float32").engine.model
     assert whole.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
     assert not torch.allclose(_packed_logits(whole), trained, atol=1e-4)
 
