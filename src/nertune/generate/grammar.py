@@ -96,7 +96,9 @@ class Constraint:
         bits = np.unpackbits(mask[bytes_], bitorder="little").reshape(-1, 8)
         rows, columns = bits.nonzero()
         tokens = bytes_[rows] * 8 + columns
-        tokens = tokens[(tokens < self._size) & ~np.isin(tokens, self._own_ends)]
+        tokens = tokens[tokens < self._size]
+        for end in self._own_ends:
+            tokens = tokens[tokens != end]
         if self._matcher.is_accepting():
             tokens = np.union1d(tokens, self._stop_ids)
         if not len(tokens):
