@@ -41,13 +41,18 @@ soak: install
 peers: install $(PEERS)/.ready vllm-peer
 	$(BIN)/pytest -m peer
 
-# Training speed of nertune and of the tutorial recipe, in one call; of LLaMA-Factory too where it is installed.
+# Training speed of nertune and of the tutorial recipe, in one call; of LLaMA-Factory too where it is installed. With
+# RUN=folder DATA=file, a run and annotated sentences, extraction speed as well; of vLLM too where it is installed.
 bench: install
 	$(BIN)/python benchmarks/train.py
+	$(EXTRACTION)
 
-# The same, with LLaMA-Factory installed first: some minutes.
-bench-peers: install $(PEERS)/.ready
+# The same, with both installed first: 5 GB, some minutes.
+bench-peers: install $(PEERS)/.ready vllm-peer
 	$(BIN)/python benchmarks/train.py --llamafactory $(PEERS)/bin/python
+	$(EXTRACTION)
+
+EXTRACTION = $(if $(RUN),$(BIN)/python benchmarks/extract.py $(RUN) --data $(DATA) --vllm $(VLLM)/bin/python)
 
 # It imports torchaudio; for text an empty module of that name will do.
 $(PEERS)/.ready: benchmarks/llamafactory-requirements.txt
