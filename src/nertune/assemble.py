@@ -78,6 +78,7 @@ def load(
             f"{model} is no server's address (http://host:port/v1#model-name), so run={str(run)!r} is too much"
         )
     folder, manifest, spec = _open_run(model, task)
+    manifest.check_constrained(folder, constrained=constrained)
     check_weights(folder, manifest.kind)
     calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
     from nertune.models import load_model
@@ -124,11 +125,12 @@ def connect(
     Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
     fails, MissingExtraError without the extra `remote`; for a run as `load` does.
     """
-    calibration = trained = None
+    calibration = trained = manifest = None
     if prompt is not None and run is None:
         renderer = Renderer(PlainTokenizer(), prompt)
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
+        manifest.check_constrained(folder, constrained=constrained)
         calibration = _calibration(folder, manifest, task, wanted=calibrated, min_score=min_score)
         renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
     else:
@@ -137,6 +139,8 @@ def connect(
             "(--run RUN), or for a model that was not trained here the labels (--labels name,company)"
         )
     endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
+    if manifest is not None:  # other servers know a JSON schema at most
+        manifest.check_constrained(folder, constrained=bool(endpoint.vllm))
     engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
     size = window_size(renderer, asked=window, trained=trained, context=endpoint.context, max_new_tokens=max_new_tokens)
     return _scoring(Recognizer(renderer, engine, max_new_tokens, constrained, window=size), calibration, min_score)

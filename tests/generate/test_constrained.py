@@ -11,9 +11,9 @@ import transformers
 
 from nertune.extract import ground
 from nertune.generate import Request
-from nertune.generate.grammar import Vocabulary
 from nertune.generate.local import LocalEngine
 from nertune.models.attention import can_share_prefix
+from nertune.models.grammar import Vocabulary
 from nertune.prompt import PromptSpec, Renderer, answer_format, load_template
 from nertune.schema import LabelSet, ParseOutcome
 
