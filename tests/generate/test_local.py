@@ -79,7 +79,8 @@ def test_the_prefix_is_computed_once(tiny_model):
     engine.generate(_requests()[2:3])
     assert lengths[0] == 7
     assert lengths.count(7) == 1
-    assert 9 in lengths
+    # What follows is padded to few shapes where that makes products faster; never the prefix again.
+    assert all(length % 32 == 0 or length < 32 for length in lengths[1:])
 
 
 def test_progress_is_told_and_complete(tiny_model):

@@ -34,7 +34,7 @@ class PrefixStates(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Neighbouring slots [low, high) with one prefix, attended together.
+    """Neighbouring slots [low, high) with one prefix, attended together; `rows` is their part of the packed row.
 
     `place_F`: for each of (high - low) x longest places, padding included, the row's token that stands there. `real_Q`:
     which of these are no padding. `column_BT`: where in its slot each token is stored; padding lies beyond every real one.
@@ -45,6 +45,7 @@ class _Block(NamedTuple):
     longest: int
     kept: int
     prefix: PrefixStates
+    rows: slice
     place_F: Tensor
     real_Q: Tensor
     column_BT: Tensor
@@ -120,7 +121,7 @@ class SequenceCache:
         ]
         if self._padding:
             outputs.append(query_1HSD.new_zeros(query_1HSD.shape[1], self._padding, value_1KSD.shape[3]))
-        return torch.cat(outputs, dim=1).transpose(0, 1)[None]
+        return torch.cat(outputs, dim=1).transpose(0, 1)[None].to(query_1HSD.dtype)
 
     def _alike(self, counts: Sequence[int], low: int, slot: int) -> bool:
         same_size = (counts[low] > _FEW) == (counts[slot] > _FEW)
@@ -139,6 +140,7 @@ class SequenceCache:
             longest,
             kept=int((lengths_B + counts_B).max()),
             prefix=self._prefixes[low],
+            rows=slice(start, start + sum(counts)),
             place_F=place_BT.flatten().to(self._device),
             real_Q=(offset_T < counts_B[:, None]).flatten().nonzero().squeeze(1).to(self._device),
             column_BT=(lengths_B[:, None] + offset_T).to(self._device),
@@ -167,7 +169,11 @@ class SequenceCache:
         scale: float,
         window: int | None,
     ) -> Tensor:
-        """One block's output, (H, Q, D)."""
+        """One block's output, (H, Q, D).
+
+        The prefix is one set of keys for all, so it is attended without padding; what each slot holds of its own, apart.
+        Both are joined as in Rabe and Staats 2021, arXiv 2112.05682, by their largest scores and sums of exponentials.
+        """
         block = self._blocks[number]
         kv_heads, size = key_1KSD.shape[1], key_1KSD.shape[3]
         heads, slots, longest = query_1HSD.shape[1], block.high - block.low, block.longest
@@ -175,27 +181,20 @@ class SequenceCache:
         keys_BKLD = self._store(self._keys, layer, block, key_1KSD)
         values_BKLD = self._store(self._values, layer, block, value_1KSD)
         query = query_1HSD[0].index_select(1, block.place_F).view(kv_heads, group, slots, longest, size)
-
-        own_query = query.permute(2, 0, 1, 3, 4).reshape(slots, kv_heads, group * longest, size)
-        scores = own_query @ keys_BKLD.transpose(2, 3)
-        length = block.prefix.length
-        if length:
-            # The prefix is one set of keys for all slots: one product, nothing expanded.
-            flat = query.reshape(kv_heads, group * slots * longest, size)
-            prefix_scores = flat @ block.prefix.keys[layer].transpose(1, 2)
-            prefix_scores = prefix_scores.view(kv_heads, group, slots, longest, length).permute(2, 0, 1, 3, 4)
-            scores = torch.cat([prefix_scores.reshape(slots, kv_heads, group * longest, length), scores], dim=3)
-        hidden = self._hidden_places(number, window).repeat(1, 1, group, 1)
-        weights = scores.mul_(scale).masked_fill_(hidden, float("-inf")).softmax(dim=3, dtype=torch.float32)
-        weights = weights.to(values_BKLD.dtype)
-        out = weights[..., length:] @ values_BKLD
-        if length:
-            flat = weights[..., :length].view(slots, kv_heads, group, longest, length).permute(1, 2, 0, 3, 4)
-            prefix_out = flat.reshape(kv_heads, group * slots * longest, length) @ block.prefix.values[layer]
-            prefix_out = prefix_out.view(kv_heads, group, slots, longest, -1).permute(2, 0, 1, 3, 4)
-            out = out + prefix_out.reshape(slots, kv_heads, group * longest, -1)
-        out = out.view(slots, heads, longest, -1).transpose(0, 1).reshape(heads, slots * longest, -1)
-        return out.index_select(1, block.real_Q)
+        query = query.permute(2, 0, 1, 3, 4).reshape(slots, kv_heads, group * longest, size)
+        hidden = self._hidden_places(number, window)
+        own = _partial(query, keys_BKLD, values_BKLD, scale, hidden.repeat(1, 1, group, 1))
+        own = _Partial(*(part.view(slots, heads, longest, -1).transpose(0, 1).flatten(1, 2) for part in own))
+        own = _Partial(*(part.index_select(1, block.real_Q) for part in own))
+        if not block.prefix.length:
+            return own.sum / own.weight
+        prefix_query = query_1HSD[0, :, block.rows].reshape(kv_heads, -1, size)
+        keys, values = block.prefix.keys[layer], block.prefix.values[layer]
+        hidden_prefix = self._hidden_prefix(number, window)
+        if hidden_prefix is not None:
+            hidden_prefix = hidden_prefix.repeat(group, 1)
+        shared = _partial(prefix_query, keys, values, scale, hidden_prefix)
+        return _join(own, _Partial(*(part.view(heads, len(block.real_Q), -1) for part in shared)))
 
     def _store(self, states: dict[int, Tensor], layer: int, block: _Block, new_1KSD: Tensor) -> Tensor:
         """Write a block's new states at their places; returns what is kept so far, (B, K, L, D)."""
@@ -211,14 +210,46 @@ class SequenceCache:
         return states[layer][block.low : block.high, :, : block.kept]
 
     def _hidden_places(self, number: int, window: int | None) -> Tensor:
-        """(B, 1, T, P + L): True where a query must not look."""
+        """(B, 1, T, L): True where a query must not look into its own slot."""
         if (number, window) not in self._hidden:
             block = self._blocks[number]
-            positions_BT = block.column_BT + block.prefix.length
-            keys = torch.arange(block.prefix.length + block.kept, device=self._device)
-            distance = positions_BT[:, :, None] - keys
+            distance = block.column_BT[:, :, None] - torch.arange(block.kept, device=self._device)
             hidden = distance < 0
             if window is not None:
                 hidden |= distance >= window
             self._hidden[number, window] = hidden[:, None]
         return self._hidden[number, window]
+
+    def _hidden_prefix(self, number: int, window: int | None) -> Tensor | None:
+        """(Q, P): True where a query must not look into the prefix; None where it may look everywhere."""
+        block = self._blocks[number]
+        if window is None or block.prefix.length + block.kept <= window:
+            return None
+        positions_Q = block.prefix.length + block.column_BT.flatten()[block.real_Q]
+        return positions_Q[:, None] - torch.arange(block.prefix.length, device=self._device) >= window
+
+
+class _Partial(NamedTuple):
+    """Attention over some of the keys: the largest score, the sum of exp(score - largest), and that of their values."""
+
+    largest: Tensor
+    weight: Tensor
+    sum: Tensor
+
+
+def _partial(query_NRD: Tensor, keys_NLD: Tensor, values_NLD: Tensor, scale: float, hidden: Tensor | None) -> _Partial:
+    """Leading dimensions may be several. Where all is hidden, the weight is 0."""
+    scores = (query_NRD @ keys_NLD.transpose(-2, -1)).float().mul_(scale)
+    if hidden is not None:
+        scores = scores.masked_fill_(hidden, float("-inf"))
+    largest = scores.amax(dim=-1, keepdim=True).clamp_min_(torch.finfo(torch.float32).min)
+    weights = scores.sub_(largest).exp_()
+    total = weights.sum(dim=-1, keepdim=True)
+    return _Partial(largest, total, (weights.to(values_NLD.dtype) @ values_NLD).float())
+
+
+def _join(one: _Partial, other: _Partial) -> Tensor:
+    largest = torch.maximum(one.largest, other.largest)
+    first, second = (one.largest - largest).exp_(), (other.largest - largest).exp_()
+    weight = one.weight * first + other.weight * second
+    return (one.sum * first + other.sum * second).div_(weight)

@@ -40,7 +40,9 @@ class Vocabulary:
             import llguidance.hf
 
             try:
-                table = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=max(self._size, len(self._tokenizer)))
+                table = llguidance.hf.from_tokenizer(
+                    self._tokenizer, n_vocab=max(self._size, len(self._tokenizer)), slices=[]
+                )
             except (ValueError, TypeError) as error:
                 raise InputError(
                     f"the model's tokenizer cannot be used with a grammar ({error}); generate without one: "
