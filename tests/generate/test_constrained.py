@@ -153,8 +153,8 @@ def test_what_is_forced_costs_no_step(family_of):
     renderer = _renderer(tokenizer, "json")
     engine = _engine(tokenizer, drafts=0)
     steps: list[int] = []
-    choose = engine._choose
-    engine._choose = lambda cache, layouts: steps.append(1) or choose(cache, layouts)
+    choose = engine.choose
+    engine.choose = lambda cache, layouts: steps.append(1) or choose(cache, layouts)
     completion = engine.generate(_requests(renderer, [TEXTS[0]], drafts=False))[0]
     certain = sum(logprob == 0 for logprob in completion.logprobs)
     assert len(steps) <= len(completion.ids) - certain // 2
@@ -201,8 +201,8 @@ def test_a_draft_that_is_right_saves_steps_and_a_wrong_one_changes_nothing(famil
     }.items():
         engine = _engine(tokenizer, drafts=16)
         counted: list[int] = []
-        choose = engine._choose
-        engine._choose = lambda *given, counted=counted, choose=choose: counted.append(1) or choose(*given)
+        choose = engine.choose
+        engine.choose = lambda *given, counted=counted, choose=choose: counted.append(1) or choose(*given)
         assert engine.generate([replace(request, draft=draft)]) == [expected]
         steps[name] = len(counted)
     assert steps["right"] < steps["none"] / 2

@@ -9,7 +9,7 @@ import torch
 
 from nertune.errors import InputError
 from nertune.generate import Completion, Request
-from nertune.generate.local import LocalEngine
+from nertune.generate.local import Decoding, LocalEngine
 from nertune.models.attention import can_share_prefix
 
 FAMILIES = ["qwen2", "llama", "phi3", "phi3-window", "mistral-window", "qwen3", "gemma3"]
@@ -100,3 +100,28 @@ def test_a_prompt_that_does_not_fit_is_refused(tiny_model):
     engine = LocalEngine(tiny_model("qwen2"), shares_prefix=False)
     with pytest.raises(InputError, match=r"text 2: prompt of 500 tokens and 20 .* 512"):
         engine.generate([Request((5,) * 3, STOP, 2), Request((5,) * 500, STOP, 20)])
+
+
+def test_requests_come_and_go_while_others_are_decoded(tiny_model):
+    """One request a step; one is dropped while it waits, one in the middle of its answer; the others never notice."""
+    requests = _requests()
+    expected = [_reference(tiny_model("gemma3"), request) for request in requests]
+    model = tiny_model("gemma3")
+    assert can_share_prefix(model)
+    decoding = Decoding(LocalEngine(model, shares_prefix=True, batch_size=3))
+    ended = {}
+    for number, request in enumerate(requests):
+        decoding.add(number, request)
+        decoding.add(("again", number), request)
+        ended.update(decoding.step())
+        if number == 2:
+            decoding.drop(("again", 2))
+            decoding.drop(0)
+            decoding.drop("nobody")
+    while len(decoding):
+        ended.update(decoding.step())
+    assert decoding.step() == {}
+    assert ("again", 2) not in ended
+    assert len(ended) >= 2 * len(requests) - 2
+    for key, completion in ended.items():
+        assert completion == expected[key[1] if isinstance(key, tuple) else key]

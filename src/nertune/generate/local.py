@@ -7,8 +7,8 @@ grammar allows.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
 from collections.abc import Sequence as Items
 from typing import Any
 
@@ -27,7 +27,7 @@ from nertune.generate.sequence import Layout, Sequence
 from nertune.models.grammar import Ids, Vocabulary
 from nertune.models.matmul import rounded
 
-__all__ = ["LocalEngine"]
+__all__ = ["Decoding", "LocalEngine"]
 
 _PREFIXES = 8  # kept with their states
 _PROMPT_TOKENS = 512  # read in one step, of all sequences together
@@ -55,85 +55,59 @@ class LocalEngine:
         drafts: int = 128,
     ) -> None:
         self.shares_prefix = shares_prefix
-        self._model = model.eval()
+        self.model = model.eval()
         self._head = ChoiceHead.take_over(model)
         self._vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
-        self._vocabulary = Vocabulary(tokenizer, self._vocabulary_size) if tokenizer is not None else None
-        self._batch_size = batch_size
-        self._drafts = drafts
-        self._places = max(1, memory // _bytes_per_token(model))
+        self.vocabulary = Vocabulary(tokenizer, self._vocabulary_size) if tokenizer is not None else None
+        self.batch_size = batch_size
+        self.drafts = drafts
+        self.places = max(1, memory // _bytes_per_token(model))
         self._prefixes: OrderedDict[tuple[int, ...], PrefixStates] = OrderedDict()
 
     @torch.inference_mode()
     def generate(self, requests: Items[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
         """Raises InputError for a request that does not fit into the model's context, or whose grammar cannot be used."""
-        self._check_lengths(requests)
+        for number, request in enumerate(requests, 1):
+            self.check(request, number)
         if not self.shares_prefix:
             return self._generate_plain(requests, done)
-        completions: dict[int, Completion] = {}
+        completions: dict[Hashable, Completion] = {}
+        decoding = Decoding(self)
         # Long answers first: so the last ones, which have the machine to themselves, are short.
-        waiting = sorted(range(len(requests)), key=lambda place: -_places(requests[place]))
-        waiting.reverse()
-        batch = _Batch(SequenceCache(self._model.device))
-        while waiting or batch.active:
-            while waiting and self._fits(batch, requests[waiting[-1]]):
-                place = waiting.pop()
-                prefix_ids, prefix = self._prefix_of(requests[place])
-                own_ids = requests[place].prompt_ids[len(prefix_ids) :]
-                batch.enter(place, Sequence(requests[place], own_ids, self._vocabulary), prefix)
-            ended = self._step(batch)
+        for place in sorted(range(len(requests)), key=lambda place: -_places(requests[place])):
+            decoding.add(place, requests[place])
+        while len(decoding):
+            ended = decoding.step()
             completions.update(ended)
             if done and ended:
                 done(len(completions))
         return [completions[place] for place in range(len(requests))]
 
-    def _check_lengths(self, requests: Items[Request]) -> None:
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        for number, request in enumerate(requests, 1):
-            needed = len(request.prompt_ids) + request.max_new_tokens
-            if limit is not None and needed > limit:
-                raise InputError(
-                    f"text {number}: prompt of {len(request.prompt_ids)} tokens and {request.max_new_tokens} for the "
-                    f"answer do not fit into the model's {limit}; split the text"
-                )
+    def check(self, request: Request, number: int | None = None) -> None:
+        """Raises InputError for a request that does not fit into the model's context; `number`: how it is called."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        needed = len(request.prompt_ids) + request.max_new_tokens
+        if limit is not None and needed > limit:
+            about = "" if number is None else f"text {number}: "
+            raise InputError(
+                f"{about}prompt of {len(request.prompt_ids)} tokens and {request.max_new_tokens} for the answer do not "
+                f"fit into the model's {limit}; split the text"
+            )
 
-    def _fits(self, batch: _Batch, request: Request) -> bool:
-        """Whether one more sequence may enter: the slots are of equal length, that of the longest."""
-        longest = max([_places(request), *(_places(sequence.request) for sequence in batch.active)])
-        slots = len(batch.active) + 1
-        return slots == 1 or (slots <= self._batch_size and slots * longest <= self._places)
-
-    def _prefix_of(self, request: Request) -> tuple[tuple[int, ...], PrefixStates]:
+    def prefix_of(self, request: Request) -> tuple[tuple[int, ...], PrefixStates]:
         ids = request.prompt_ids[: min(request.shared_prefix, len(request.prompt_ids) - 1)]
         if ids not in self._prefixes:
-            self._prefixes[ids] = compute_prefix(self._model, ids)
+            self._prefixes[ids] = compute_prefix(self.model, ids)
         self._prefixes.move_to_end(ids)
         states = self._prefixes[ids]
         if len(self._prefixes) > _PREFIXES:
             self._prefixes.popitem(last=False)
         return ids, states
 
-    def _step(self, batch: _Batch) -> dict[int, Completion]:
-        """One call of the model; returns the answers that are finished."""
-        guesses = -(-self._drafts // len(batch.active))
-        budget = _PROMPT_TOKENS
-        layouts: list[Layout] = []
-        for sequence in batch.active:
-            layouts.append(sequence.lay_out(guesses, max(budget, 1)))
-            budget -= layouts[-1].decided
-        chosen, logprobs = self._choose(batch.cache, layouts)
-        start = 0
-        for slot, (sequence, layout) in enumerate(zip(batch.active, layouts, strict=True)):
-            end = start + len(layout.options)
-            kept = sequence.accept(chosen[start:end], logprobs[start:end])
-            batch.cache.forget(slot, len(layout.ids) - kept)
-            start = end
-        return batch.leave()
-
-    def _choose(self, cache: SequenceCache, layouts: Items[Layout]) -> tuple[list[int], list[float]]:
+    def choose(self, cache: SequenceCache, layouts: Items[Layout]) -> tuple[list[int], list[float]]:
         """The model's choice and its logarithmic probability for each option of each layout, in order."""
         counts = [len(layout.ids) for layout in layouts]
-        padding = rounded(sum(counts), self._model.get_input_embeddings().weight) - sum(counts)
+        padding = rounded(sum(counts), self.model.get_input_embeddings().weight) - sum(counts)
         positions_1S = cache.plan(counts, padding=padding)
         keep: list[int] = []
         start = 0
@@ -143,9 +117,9 @@ class LocalEngine:
         ids = [token for layout in layouts for token in layout.ids] + [0] * padding
         options = [option for layout in layouts for option in layout.options]
         tokens, allowed = _candidates(options, self._vocabulary_size)
-        device = self._model.device
+        device = self.model.device
         self._head.candidates = None if tokens is None else torch.from_numpy(tokens).to(device)
-        logits_QC: Tensor = self._model(
+        logits_QC: Tensor = self.model(
             input_ids=torch.tensor([ids], device=device),
             position_ids=positions_1S,
             logits_to_keep=torch.tensor(keep or [0], device=device),
@@ -163,40 +137,92 @@ class LocalEngine:
 
     def _generate_plain(self, requests: Items[Request], done: Callable[[int], None] | None) -> list[Completion]:
         completions: list[Completion] = []
-        for start in range(0, len(requests), self._batch_size):
-            batch = requests[start : start + self._batch_size]
-            completions += generate_plain(self._model, batch, self._vocabulary)
+        for start in range(0, len(requests), self.batch_size):
+            batch = requests[start : start + self.batch_size]
+            completions += generate_plain(self.model, batch, self.vocabulary)
             if done:
                 done(len(completions))
         return completions
 
 
-class _Batch:
-    """The sequences being decoded; `active[b]` is the one in slot b of the cache."""
+class Decoding:
+    """Requests that an engine decodes together: add them at any time, and step until none is left.
 
-    def __init__(self, cache: SequenceCache) -> None:
-        self.cache = cache
-        self.active: list[Sequence] = []
-        self._places: list[int] = []
+    `key`: by which a request is known, and its answer given back. Not for several threads at once.
+    """
 
-    def enter(self, place: int, sequence: Sequence, prefix: PrefixStates) -> None:
-        self.active.append(sequence)
-        self._places.append(place)
-        self.cache.enter(prefix)
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+        self._cache = SequenceCache(engine.model.device)
+        self._waiting: deque[tuple[Hashable, Request]] = deque()
+        self._keys: list[Hashable] = []
+        self._active: list[Sequence] = []  # of each slot of the cache
 
-    def leave(self) -> dict[int, Completion]:
-        """Take out what is finished: answers by their places among the requests."""
+    def __len__(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._waiting) + len(self._active)
+
+    def add(self, key: Hashable, request: Request) -> None:
+        """Raises InputError for a request that does not fit into the model's context."""
+        self._engine.check(request)
+        self._waiting.append((key, request))
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a request: nobody waits for its answer any more."""
+        self._waiting = deque(item for item in self._waiting if item[0] != key)
+        if key in self._keys:
+            self._leave(self._keys.index(key))
+
+    @torch.inference_mode()
+    def step(self) -> dict[Hashable, Completion]:
+        """Let in what fits and call the model once; returns the answers that are finished.
+
+        Raises InputError for a request whose grammar cannot be used; it is forgotten, the others go on at the next step.
+        """
+        self._enter()
+        engine, active = self._engine, self._active
+        if not active:
+            return {}
+        guesses = -(-engine.drafts // len(active))
+        budget = _PROMPT_TOKENS
+        layouts: list[Layout] = []
+        for sequence in active:
+            layouts.append(sequence.lay_out(guesses, max(budget, 1)))
+            budget -= layouts[-1].decided
+        chosen, logprobs = engine.choose(self._cache, layouts)
+        start = 0
+        for slot, (sequence, layout) in enumerate(zip(active, layouts, strict=True)):
+            end = start + len(layout.options)
+            kept = sequence.accept(chosen[start:end], logprobs[start:end])
+            self._cache.forget(slot, len(layout.ids) - kept)
+            start = end
         ended = {}
-        for slot in reversed(range(len(self.active))):
-            completion = self.active[slot].completion
-            if completion is None:
-                continue
-            ended[self._places[slot]] = completion
-            self.cache.leave(slot)
-            self.active[slot], self._places[slot] = self.active[-1], self._places[-1]
-            self.active.pop()
-            self._places.pop()
+        for slot in reversed(range(len(active))):
+            completion = active[slot].completion
+            if completion is not None:
+                ended[self._keys[slot]] = completion
+                self._leave(slot)
         return ended
+
+    def _enter(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][1]):
+            key, request = self._waiting.popleft()
+            prefix_ids, prefix = self._engine.prefix_of(request)
+            self._active.append(Sequence(request, request.prompt_ids[len(prefix_ids) :], self._engine.vocabulary))
+            self._keys.append(key)
+            self._cache.enter(prefix)
+
+    def _fits(self, request: Request) -> bool:
+        """Whether one more sequence may enter: the slots are of equal length, that of the longest."""
+        longest = max([_places(request), *(_places(sequence.request) for sequence in self._active)])
+        slots = len(self._active) + 1
+        return slots == 1 or (slots <= self._engine.batch_size and slots * longest <= self._engine.places)
+
+    def _leave(self, slot: int) -> None:
+        self._cache.leave(slot)
+        self._active[slot], self._keys[slot] = self._active[-1], self._keys[-1]
+        self._active.pop()
+        self._keys.pop()
 
 
 def _candidates(options: Items[Ids | None], size: int) -> tuple[Ids | None, npt.NDArray[np.bool_] | None]:
