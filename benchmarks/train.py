@@ -11,7 +11,8 @@ samples of the file, learning rate 1e-4, float32, and is a process of its own, e
   without the gradient checkpointing that it has by default, so at its fastest; and with `neat_packing`, one pack of about
   four samples a step.
 - nertune with the exact loss at the same optimizer batch (4), at its own default (16) and at 32; at 32 also with
-  `loss_vocabulary: sampled`, which changes the loss. --ours adds runs with other settings of the recipe.
+  `loss_vocabulary: sampled` and with `loss_tokens: free`, which change the loss. --ours adds runs with other settings of
+  the recipe.
 
 What can be compared: samples/s (samples over the seconds of the training loop as transformers' Trainer counts them, so
 neither loading nor tokenizing is in them), and the peak of the resident memory, with all that the process loads and its
@@ -48,6 +49,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "nertune, batch 16": ("training.batch_size=16",),
     "nertune, batch 32": ("training.batch_size=32",),
     "nertune, batch 32, sampled softmax": ("training.batch_size=32", "training.loss_vocabulary=sampled"),
+    "nertune, batch 32, loss on free tokens": ("training.batch_size=32", "training.loss_tokens=free"),
 }
 CHECKED = 4  # samples of the exact comparison
 

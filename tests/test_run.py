@@ -27,6 +27,20 @@ def test_a_manifest_comes_back_equal(tmp_path, answer):
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
 
 
+def test_a_manifest_says_which_tokens_were_trained_and_free_ones_want_the_grammar(tmp_path):
+    free = replace(_manifest("json"), loss_tokens="free")
+    free.write(tmp_path)
+    assert RunManifest.read(tmp_path) == free
+    free.check_constrained(tmp_path, constrained=True)
+    _manifest("json").check_constrained(tmp_path, constrained=False)
+    with pytest.raises(InputError, match=r"loss_tokens: free.*not --unconstrained"):
+        free.check_constrained(tmp_path, constrained=False)
+    value = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
+    del value["loss_tokens"]
+    (tmp_path / MANIFEST).write_text(json.dumps(value), encoding="utf-8")
+    assert RunManifest.read(tmp_path).loss_tokens == "answer"
+
+
 def test_a_missing_manifest_is_no_run(tmp_path):
     with pytest.raises(MissingFileError, match="not a finished run"):
         RunManifest.read(tmp_path)

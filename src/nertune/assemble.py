@@ -81,6 +81,7 @@ def load(
             f"{model} is no server's address (http://host:port/v1#model-name), so run={str(run)!r} is too much"
         )
     folder, manifest, spec = _open_run(model, task)
+    manifest.check_constrained(folder, constrained=constrained)
     check_weights(folder, manifest.kind)
     calibration = _calibration(folder, manifest, task, constrained, min_score, note) if calibrated else None
     check_min_score(min_score, calibration)
@@ -129,11 +130,12 @@ def connect(
     Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
     fails, MissingExtraError without the extra `remote`; for a run as `load` does.
     """
-    calibration = trained = None
+    calibration = trained = manifest = None
     if prompt is not None and run is None:
         renderer = Renderer(PlainTokenizer(), prompt)
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
+        manifest.check_constrained(folder, constrained=constrained)
         calibration = _calibration(folder, manifest, task, constrained, min_score, note) if calibrated else None
         check_min_score(min_score, calibration)
         renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
@@ -143,6 +145,8 @@ def connect(
             "(--run RUN), or for a model that was not trained here the labels (--labels name,company)"
         )
     endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
+    if manifest is not None:  # other servers know a JSON schema at most
+        manifest.check_constrained(folder, constrained=bool(endpoint.vllm))
     engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)
     size = window_size(renderer, asked=window, trained=trained, context=endpoint.context, max_new_tokens=max_new_tokens)
     return Recognizer(renderer, engine, max_new_tokens, constrained, calibration, min_score, size)

@@ -106,7 +106,7 @@ def parity(
 
     `report(what, done, total)` is told how far it is. Raises what `load` and `connect` raise.
     """
-    served = connect(address, run=run, task=task, max_new_tokens=max_new_tokens, constrained=False)
+    served = connect(address, run=run, task=task, max_new_tokens=max_new_tokens)
     local = load(run, task=task, device=device, batch_size=batch_size, max_new_tokens=max_new_tokens, report=report)
     return compare(local, served, [document.text for document in documents], report=report)
 

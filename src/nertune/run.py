@@ -42,7 +42,8 @@ class RunManifest:
     `tasks`, each with a prompt of its own. `template_hash`: SHA-256 of the chat template the run was trained with.
     `stop_ids`: token ids that end an answer. `max_tokens`: longest trained row, in tokens. `versions`: of the libraries.
     `kind`: the folder holds an adapter for the base model, or a whole model. `tokens`: added to the tokenizer, which then
-    lies in the folder. `quantize`: how the base model's weights were held in training; None as they are.
+    lies in the folder. `quantize`: how the base model's weights were held in training; None as they are. `loss_tokens`:
+    "answer" where all of the answer was trained, "free" where only what the grammar leaves the model to choose.
     """
 
     base_model: str
@@ -54,6 +55,7 @@ class RunManifest:
     kind: Literal["adapter", "model"] = "adapter"
     tokens: tuple[str, ...] = ()
     quantize: str | None = None
+    loss_tokens: Literal["answer", "free"] = "answer"
     tasks: dict[str, PromptSpec] = field(default_factory=dict)
 
     @property
@@ -85,6 +87,15 @@ class RunManifest:
         self.prompt_of(task)
         return None if self.prompt is not None else task or next(iter(self.tasks))
 
+    def check_constrained(self, folder: Path, *, constrained: bool) -> None:
+        """Raises InputError for free generation with a run that was trained on free tokens alone."""
+        if self.loss_tokens == "free" and not constrained:
+            raise InputError(
+                f"{folder}: the run was trained with training.loss_tokens: free, so it has not learned to write what the "
+                "grammar of the answer forces, and needs the grammar: generate here or on vLLM, not --unconstrained, or "
+                "train with loss_tokens: answer"
+            )
+
     def write(self, folder: Path) -> None:
         """Write `nertune.json` into a run directory, whole or not at all."""
         several = {"tasks": {name: prompt.to_json() for name, prompt in self.tasks.items()}}
@@ -99,6 +110,7 @@ class RunManifest:
             "kind": self.kind,
             "tokens": self.tokens,
             "quantize": self.quantize,
+            "loss_tokens": self.loss_tokens,
         }
         write_text(folder / MANIFEST, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
@@ -123,6 +135,7 @@ class RunManifest:
                 kind=_one_of(value.get("kind"), "kind", ("adapter", "model")),
                 tokens=tuple(_typed(item, "tokens", str) for item in value.get("tokens", ())),
                 quantize=_one_of(value.get("quantize"), "quantize", (None, "4bit")),
+                loss_tokens=_one_of(value.get("loss_tokens"), "loss_tokens", ("answer", "free")),
                 tasks={str(name): PromptSpec.from_json(prompt) for name, prompt in tasks.items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,17 +6,19 @@ import itertools
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from nertune.extract import ground
 from nertune.generate import Request
-from nertune.generate.grammar import Vocabulary
 from nertune.generate.local import LocalEngine
+from nertune.generate.sequence import Sequence
 from nertune.models.attention import can_share_prefix
+from nertune.models.grammar import Vocabulary
 from nertune.prompt import PromptSpec, Renderer, answer_format, load_template
-from nertune.schema import LabelSet, ParseOutcome
+from nertune.schema import Document, LabelSet, ParseOutcome
 
 LABELS = LabelSet(("name", "company", "地点"))
 FORMATS = ["inline", "xml", "json", "jsonl", "grouped"]
@@ -158,6 +160,32 @@ def test_what_is_forced_costs_no_step(family_of):
     completion = engine.generate(_requests(renderer, [TEXTS[0]], drafts=False))[0]
     certain = sum(logprob == 0 for logprob in completion.logprobs)
     assert len(steps) <= len(completion.ids) - certain // 2
+
+
+@pytest.mark.parametrize("guesses", [0, 16])
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_model_is_asked_at_the_free_tokens_of_an_answer_and_at_no_others(family_of, name, guesses):
+    """What a training with loss_tokens: free leaves out is what an answer that goes the same way is not asked."""
+    tokenizer = family_of("qwen3").tokenizer
+    renderer = _renderer(tokenizer, name)
+    vocabulary = Vocabulary(tokenizer, len(tokenizer))
+    text = TEXTS[0]
+    [request] = _requests(renderer, [text])
+    document = Document.of(text, [("name", 0, 3), ("company", 6, 10)])
+    ids = renderer.answer_ids(renderer.spec.answer.write(document))
+    sequence = Sequence(request, request.prompt_ids[request.shared_prefix :], vocabulary)
+    way, asked = [*ids, renderer.tail_ids[0]], []
+    while sequence.completion is None:
+        options = sequence.lay_out(guesses, 10_000).options
+        place = len(asked)
+        chosen = [*way[place:], *[-1] * len(options)][: len(options)]
+        sequence.accept(chosen, [0.0] * len(options))
+        # What a wrong guess is followed by is laid out for nothing.
+        for among in options[: len(sequence._answer) - place]:
+            inside = among[~np.isin(among, list(renderer.stop_ids))]
+            asked.append(len(inside) + (len(inside) < len(among)) > 1)
+    assert list(sequence.completion.ids) == ids
+    assert asked == vocabulary.constraint(request.grammar, request.stop_ids).follow(ids).free_E[:-1]
 
 
 def test_a_draft_that_is_right_saves_steps_and_a_wrong_one_changes_nothing(family_of):

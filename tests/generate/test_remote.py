@@ -413,6 +413,18 @@ def test_a_served_run_gives_its_prompt_and_its_tokenizer_and_no_weights(vllm, fa
         load(run, run=run)
 
 
+def test_a_run_of_free_tokens_wants_a_server_that_takes_the_grammar(vllm, plain, family_of, tmp_path):
+    tokenizer = family_of("qwen3").tokenizer
+    tokenizer.save_pretrained(tmp_path / "base")
+    made = RunManifest(str(tmp_path / "base"), spec(), template_hash(tokenizer), (0,), 99, loss_tokens="free")
+    made.write(tmp_path)
+    assert connect(vllm.url, run=tmp_path).constrained
+    with pytest.raises(InputError, match="needs the grammar: generate here or on vLLM"):
+        connect(plain.url, run=tmp_path)
+    with pytest.raises(InputError, match="not --unconstrained"):
+        connect(vllm.url, run=tmp_path, constrained=False)
+
+
 def test_a_long_text_is_read_in_windows_that_the_server_can_hold(served, fake, capsys):
     """vLLM tells how long prompt and answer may be, for an adapter by its base model; the answers are the windows."""
     server = served({CHAT: lambda body: fake.chat(body["messages"][-1]["content"].partition("：")[2])})

@@ -34,6 +34,11 @@ ROWS = {
     "short prefix": _rows(1, [(4, 3), (2, 9)]),
     "no prefix": _rows(0, [(4, 3), (2, 9)]),
 }
+# As loss_tokens: free leaves them: trained here and there, and one not at all.
+ROWS["gaps"] = [
+    Row(row.ids_T, [flag * kept for flag, kept in zip(row.loss_mask_T, [0] * 13 + [1, 0, 0, 1, 1, 0, 1], strict=False)])
+    for row in _rows(9, [(3, 7), (3, 6), (5, 1)])
+]
 
 
 def _with_lora(model):
@@ -55,7 +60,7 @@ def test_loss_and_every_lora_gradient_equal_the_padded_batch(tiny_model, family,
     padded, packed = tiny_model(family), tiny_model(family)
     assert can_share_prefix(packed)
     padded, packed = _with_lora(padded), _with_lora(packed)
-    head = loss_head(packed.get_base_model()) if case in ("many", "no prefix") else None
+    head = loss_head(packed.get_base_model()) if case in ("many", "no prefix", "gaps") else None
     if checkpointing:
         packed.enable_input_require_grads()
         packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

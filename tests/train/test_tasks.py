@@ -68,7 +68,7 @@ def test_the_manifest_names_the_tasks_and_a_plain_run_s_is_as_it_was(two_tasks, 
     assert written["tasks"]["people"]["answer"] == {"format": "inline", "depth": 3}
     alone = json.loads((train(plain).folder / "nertune.json").read_text(encoding="utf-8"))
     keys = ["format", "base_model", "prompt", "template_hash", "stop_ids", "max_tokens", "versions"]
-    keys += ["kind", "tokens", "quantize"]
+    keys += ["kind", "tokens", "quantize", "loss_tokens"]
     assert list(alone) == keys
     assert list(written) == ["tasks" if key == "prompt" else key for key in keys]
     for made in (tasks, plain):

@@ -75,15 +75,19 @@ def _preview(options: argparse.Namespace) -> int:
     for task in tasks:
         if task.name:
             stdout.print(f"task {task.name}: {len(task.train)} documents, weight {task.weight:g}", style="bold")
-        _preview_rows(Renderer(tokenizer, task.spec), task.train[: max(options.n, 2)], options.n, recipe.max_tokens)
+        _preview_rows(recipe, Renderer(tokenizer, task.spec), task.train[: max(options.n, 2)], options.n)
     return 0
 
 
-def _preview_rows(renderer: Any, documents: Sequence[Any], shown: int, max_tokens: int) -> None:
+def _preview_rows(recipe: Any, renderer: Any, documents: Sequence[Any], shown: int) -> None:
     from nertune.terminal import stdout, token_strip
     from nertune.train.batches import shared_prefix_length
+    from nertune.train.free import free_tokens
 
+    max_tokens = recipe.max_tokens
     rows = [renderer.row(document) for document in documents]
+    if free := free_tokens(recipe, renderer):
+        rows = [free.row(row, document.text) for row, document in zip(rows, documents, strict=True)]
     shared = shared_prefix_length(rows)
     for number, row in enumerate(rows[:shown], 1):
         tokens = [str(renderer.tokenizer.decode([token])) for token in row.ids_T]

@@ -20,11 +20,11 @@ from torch import Tensor
 from nertune.errors import InputError
 from nertune.generate.cache import PrefixStates, SequenceCache
 from nertune.generate.engine import Completion, Request
-from nertune.generate.grammar import Ids, Vocabulary
 from nertune.generate.head import ChoiceHead
 from nertune.generate.plain import generate_plain
 from nertune.generate.prefix import compute_prefix
 from nertune.generate.sequence import Layout, Sequence
+from nertune.models.grammar import Ids, Vocabulary
 from nertune.models.matmul import rounded
 
 __all__ = ["Decoding", "LocalEngine"]

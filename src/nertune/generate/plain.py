@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nertune.generate.engine import Completion, Request
-from nertune.generate.grammar import Constraint, Vocabulary
+from nertune.models.grammar import Constraint, Vocabulary
 from nertune.schema import StopReason
 
 __all__ = ["generate_plain"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nertune.generate.engine import Completion, Request
-from nertune.generate.grammar import Constraint, Ids, Vocabulary
+from nertune.models.grammar import Constraint, Ids, Vocabulary
 from nertune.schema import StopReason
 
 __all__ = ["Layout", "Sequence"]

@@ -1,4 +1,4 @@
-"""The models room: where base models come from, and attention over a prompt prefix that many sequences share.
+"""The models room: where base models come from, attention over a prompt prefix that many sequences share, and grammars.
 
 Training and generation both stand on it; it knows nothing of entities, prompts or recipes.
 """

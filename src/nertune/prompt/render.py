@@ -32,8 +32,8 @@ class Row(NamedTuple):
 
     @property
     def prompt_length(self) -> int:
-        """Tokens before the first trained one."""
-        return self.loss_mask_T.index(1)
+        """Tokens before the first trained one; all, where none is trained."""
+        return self.loss_mask_T.index(1) if 1 in self.loss_mask_T else len(self.ids_T)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import torch
 from nertune.errors import InputError, SampleTooLongError
 from nertune.prompt import Renderer, Row
 from nertune.schema import Document
+from nertune.train.free import FreeTokens
 
 __all__ = [
     "LeftOut",
@@ -66,10 +67,12 @@ def prepare(
     refuse: bool = False,
     numbers: Sequence[int] | None = None,
     source: str = "",
+    free: FreeTokens | None = None,
 ) -> Prepared:
     """Render every document; those over `max_tokens` tokens, or not writable, are left out.
 
-    `numbers`: what to call each document where it is left out; None counts from 1. `source`: where they come from.
+    `numbers`: what to call each document where it is left out; None counts from 1. `source`: where they come from. `free`:
+    takes out of the loss what the grammar forces; an answer that is forced altogether is left out.
     Raises SampleTooLongError (with the first ten) instead when `refuse`, and InputError when nothing remains.
     """
     rows: list[Row] = []
@@ -79,11 +82,17 @@ def prepare(
     for number, document in zip(numbers or range(1, len(documents) + 1), documents, strict=True):
         try:
             row = renderer.row(document)
+            long = len(row.ids_T) > max_tokens
+            if free and not long:
+                row = free.row(row, document.text)
         except InputError as error:
             left_out.append(LeftOut(number, str(error), document.text, source))
             continue
-        if len(row.ids_T) > max_tokens:
+        if long:
             reason = f"{len(row.ids_T)} tokens, more than max_tokens={max_tokens}: its answer would be cut"
+            left_out.append(LeftOut(number, reason, document.text, source))
+        elif 1 not in row.loss_mask_T:
+            reason = "the grammar leaves its answer no choice, and loss_tokens: free trains nothing else"
             left_out.append(LeftOut(number, reason, document.text, source))
         else:
             rows.append(row)

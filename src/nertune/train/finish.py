@@ -82,6 +82,7 @@ def write_run(
         kind="model" if recipe.method == "full" else "adapter",
         tokens=recipe.tokens,
         quantize=recipe.training.quantize,
+        loss_tokens=recipe.training.loss_tokens,
     )
     if manifest.has_tokenizer:
         tokenizer: Any = tasks[0].renderer.tokenizer

@@ -115,6 +115,7 @@ class TrainingSection(Section):
     checkpoints must fall on evaluations. `patience`: evaluations without a better one after which training ends.
     `keep_checkpoints`: null keeps all.
     `loss_vocabulary`: "full" for the exact cross-entropy, "sampled" for a softmax over the data's tokens and a sample.
+    `loss_tokens`: "answer" trains all of the answer, "free" only what the grammar of generation leaves the model to choose.
     `dtype`: what the frozen model is held in; a fully trained one is held in float32 and computed with in it.
     `quantize`: "4bit" holds the frozen weights in 4-bit NormalFloat (QLoRA: Dettmers et al. 2023, arXiv 2305.14314).
     `bucket`: micro-batches of rows of like length, drawn from windows of the shuffled order.
@@ -132,6 +133,7 @@ class TrainingSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     loss_vocabulary: Literal["full", "sampled"] = "full"
+    loss_tokens: Literal["answer", "free"] = "answer"
     bucket: bool = False
     gradient_checkpointing: bool = False
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

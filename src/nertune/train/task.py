@@ -11,6 +11,7 @@ from nertune.prompt import PromptSpec, Renderer, Row, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
+from nertune.train.free import free_tokens
 from nertune.train.recipe import Recipe
 from nertune.train.sections import DataSection, PromptSection, TaskSection, parse_answer
 
@@ -93,11 +94,12 @@ def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Calla
     """
     renderer = Renderer(tokenizer, task.spec)
     refuse = recipe.overlong == "refuse"
+    free = free_tokens(recipe, renderer)
 
     def prepared(documents: tuple[Document, ...], numbers: tuple[int, ...], file: str, what: str) -> Prepared:
         source = f"{task.name}, {file}" if task.name else ""
         found = prepare(
-            documents, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=numbers, source=source
+            documents, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=numbers, source=source, free=free
         )
         _say_left_out(found.left_out, f"{task.name} {what}".strip(), say)
         return found
@@ -106,6 +108,8 @@ def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Calla
     held_out = None
     if task.validation:
         held_out = prepared(task.validation, task.validation_numbers, task.validation_file, "validation")
+    if free:
+        say(f"{task.name}: {free.said()}" if task.name else free.said())
     return PreparedTask(task, renderer, rows.rows, held_out.rows if held_out else (), rows.left_out, rows.names)
 
 

@@ -3,13 +3,14 @@
 llguidance does the work (https://github.com/guidance-ai/llguidance): a grammar over bytes, compiled in milliseconds, and
 the tokens that it allows at a place, found in the vocabulary's trie in a tenth of a millisecond. Added here: an answer
 ends at any of the request's stop tokens, and only where the grammar accepts; and where but one continuation is possible,
-only its canonical tokens are, because a model is trained on no others.
+only its canonical tokens are, because a model is trained on no others. Generation goes by it, and so does a training that
+leaves out what generation will not ask the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from nertune.errors import InputError
 
-__all__ = ["Constraint", "Ids", "Vocabulary"]
+__all__ = ["Constraint", "Followed", "Ids", "Vocabulary"]
 
 Ids = npt.NDArray[np.int64]
 
@@ -45,10 +46,14 @@ class Vocabulary:
             except (ValueError, TypeError) as error:
                 raise InputError(
                     f"the model's tokenizer cannot be used with a grammar ({error}); generate without one: "
-                    "--unconstrained"
+                    "--unconstrained, and train with training.loss_tokens: answer"
                 ) from error
             _tables[self._tokenizer] = table
         return _tables[self._tokenizer]
+
+    def prepare(self) -> None:
+        """Make the tokenizer's table now. Raises InputError for a tokenizer that it cannot be made of."""
+        _ = self._table
 
     def constraint(self, grammar: str, stop_ids: Iterable[int]) -> Constraint:
         """A constraint at its start. Raises InputError for a grammar that llguidance refuses."""
@@ -69,6 +74,19 @@ class Vocabulary:
         """The tokens of a text that stands inside an answer."""
         tokens: list[int] = self._table.tokenize_str(text)
         return tokens
+
+
+class Followed(NamedTuple):
+    """An answer of A tokens beside its grammar.
+
+    `free_E`: for each token, and for the end after the last (E = A + 1), whether generation asks the model there; it does
+    not where one token alone may come next. `parted`: in place of how many tokens generation would write another, which
+    the grammar forces. `allowed`: how many tokens are in the grammar, A where all are; what comes after those is free.
+    """
+
+    free_E: list[bool]
+    parted: int
+    allowed: int
 
 
 class Constraint:
@@ -104,6 +122,35 @@ class Constraint:
         if not len(tokens):
             raise InputError("the model has no token for what the grammar of the answer asks for next")
         return tokens
+
+    def is_free(self) -> bool:
+        """Whether several tokens may come next; those that end the answer count as one. For places where none is forced."""
+        if self._matcher.is_stopped():
+            self._check()
+            return False
+        if not self._matcher.is_accepting() and not self._matcher.compute_ff_bytes():
+            return True  # different bytes may come next, so different tokens: found without looking at all tokens
+        tokens = self.allowed()
+        return len(tokens) > 1 and not bool(np.isin(tokens, self._stop_ids).all())
+
+    def follow(self, ids: Sequence[int]) -> Followed:
+        """Go along a whole answer, without a token that ends it, and tell where generation has a choice. Only at the start."""
+        free: list[bool] = []
+        forced: list[int] = []
+        parted = 0
+        for token in ids:
+            forced = forced or self.forced()
+            if forced and forced[0] == token:
+                free.append(False)
+                forced = forced[1:]
+            else:
+                parted += bool(forced)
+                free.append(bool(forced) or self.is_free())
+                forced = []
+            if not self._matcher.try_consume_tokens([token]):
+                allowed = len(free) - 1
+                return Followed(free[:-1] + [True] * (len(ids) + 1 - allowed), parted, allowed)
+        return Followed([*free, bool(self.forced()) or self.is_free()], parted, len(ids))
 
     @property
     def finished(self) -> bool:

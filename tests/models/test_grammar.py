@@ -1,0 +1,109 @@
+"""Where an answer is a choice: the places at which its grammar allows several tokens, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nertune.errors import InputError
+from nertune.models.grammar import Vocabulary
+from nertune.prompt import PromptSpec, Renderer, answer_format, load_template
+from nertune.schema import Document, LabelSet
+
+LABELS = LabelSet(("name", "company", "地点"))
+FORMATS = ["inline", "xml", "json", "jsonl", "grouped"]
+DOCUMENTS = [
+    Document.of("叶老桂博士在浙商银行工作。", [("name", 0, 3), ("company", 6, 10)]),
+    Document.of("杭州", [("地点", 0, 2)]),
+    Document('a "quoted" [bracket] | bar \\ and <tag> & {"label": "name"}'),
+    Document.of("他来自杭州", [("地点", 3, 5)]),
+    Document.of("] ] ]\\", [("name", 0, 3)]),
+]
+
+
+def _renderer(tokenizer, name: str) -> Renderer:
+    return Renderer(tokenizer, PromptSpec(load_template("ner"), LABELS, answer_format(name)))
+
+
+def _constraint(renderer: Renderer, text: str):
+    tokenizer = renderer.tokenizer
+    return Vocabulary(tokenizer, len(tokenizer)).constraint(renderer.grammar(text), renderer.stop_ids)
+
+
+def _choices(renderer: Renderer, text: str, ids: list[int]) -> list[bool]:
+    """Token by token, whether the allowed set, with every token that ends the answer taken as one, is of several."""
+    constraint = _constraint(renderer, text)
+    found = []
+    for token in [*ids, None]:
+        allowed = {-1 if token_id in renderer.stop_ids else token_id for token_id in constraint.allowed().tolist()}
+        found.append(len(allowed) > 1)
+        if token is not None:
+            constraint.advance(token)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma-3", "llama-3"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_free_are_exactly_the_tokens_whose_allowed_set_is_not_a_single_one(family_of, name, kind):
+    renderer = _renderer(family_of(kind).tokenizer, name)
+    for document in DOCUMENTS:
+        ids = renderer.answer_ids(renderer.spec.answer.write(document))
+        followed = _constraint(renderer, document.text).follow(ids)
+        assert (followed.parted, followed.allowed) == (0, len(ids))
+        assert followed.free_E == _choices(renderer, document.text, ids)
+        assert any(followed.free_E)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_end_is_free_where_the_answer_may_go_on(family_of, name):
+    """Rows of jsonl may always be followed by another; the other formats' answers say themselves where they end."""
+    renderer = _renderer(family_of("gemma-3").tokenizer, name)
+    for document in DOCUMENTS:
+        ids = renderer.answer_ids(renderer.spec.answer.write(document))
+        ends_in_a_choice = _constraint(renderer, document.text).follow(ids).free_E[-1]
+        assert ends_in_a_choice == (name == "jsonl" and bool(document.entities))
+
+
+def test_what_generation_would_write_with_other_tokens_stays_free(family_of):
+    """Spelled with a token a character, the keys are not what the grammar's forced tokens are."""
+    renderer = _renderer(family_of("qwen3").tokenizer, "json")
+    document = DOCUMENTS[0]
+    answer = renderer.spec.answer.write(document)
+    spelled = [token for character in answer for token in renderer.answer_ids(character)]
+    usual = _constraint(renderer, document.text).follow(renderer.answer_ids(answer))
+    followed = _constraint(renderer, document.text).follow(spelled)
+    assert followed.allowed == len(spelled) > len(usual.free_E)
+    assert followed.parted > 0
+    assert sum(followed.free_E) >= sum(usual.free_E) + followed.parted
+
+
+def test_from_a_token_that_is_not_in_the_grammar_on_everything_is_free(family_of):
+    """A tokenizer that composes characters spells no answer with the text's decomposed ones."""
+    renderer = _renderer(family_of("qwen3").tokenizer, "inline")
+    before, text = "杭州的咖啡", "杭州的咖啡 cafe\u0301 很好"
+    ids = renderer.answer_ids(text)
+    followed = _constraint(renderer, text).follow(ids)
+    assert len(renderer.answer_ids(before)) <= followed.allowed < len(ids)
+    assert len(followed.free_E) == len(ids) + 1
+    assert all(followed.free_E[followed.allowed :])
+
+
+def test_a_tokenizer_without_bytes_is_refused_at_once():
+    class Slow:
+        def __len__(self) -> int:
+            return 10
+
+    with pytest.raises(InputError, match=r"cannot be used with a grammar.*loss_tokens: answer"):
+        Vocabulary(Slow(), 10).prepare()
+
+
+def test_allowed_tokens_are_ascending_and_stop_tokens_stand_where_the_answer_may_end(family_of):
+    renderer = _renderer(family_of("qwen3").tokenizer, "json")
+    constraint = _constraint(renderer, "杭州")
+    for token in renderer.answer_ids("[]"):
+        allowed = constraint.allowed()
+        assert (np.diff(allowed) > 0).all()
+        assert renderer.stop_ids.isdisjoint(allowed.tolist())
+        constraint.advance(token)
+    assert constraint.allowed().tolist() == sorted(renderer.stop_ids)
+    assert constraint.finished
