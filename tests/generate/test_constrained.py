@@ -211,6 +211,25 @@ def test_a_draft_that_is_right_saves_steps_and_a_wrong_one_changes_nothing(famil
     assert steps["wrong"] <= steps["none"]
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_was_trained_can_be_generated(family, name):
+    """Every token of a trained answer is allowed at its place, whatever the tokenizer puts before the first word."""
+    if family.tokenizer.vocab_size > 10_000 and name != "inline":
+        pytest.skip("its table is large: once is enough")
+    renderer = _renderer(family.tokenizer, name)
+    vocabulary = Vocabulary(family.tokenizer, len(family.tokenizer))
+    for text, spans in (
+        ("叶老桂博士在浙商银行工作。", [("name", 0, 3), ("company", 6, 10)]),
+        ("Zhao works at IBM 杭州", [("name", 0, 4)]),
+        ('[x | y] "\\', []),
+        ("Cafe\u0301 去", [("name", 0, 5)]),
+    ):
+        document = Document.of(text, spans)
+        ids = renderer.answer_ids(renderer.spec.answer.write(document))
+        followed = vocabulary.constraint(renderer.grammar(text), renderer.stop_ids).follow(ids)
+        assert (followed.allowed, followed.parted) == (len(ids), 0)
+
+
 def test_a_grammar_that_cannot_be_read_is_said(family_of):
     tokenizer = family_of("qwen3").tokenizer
     request = replace(_requests(_renderer(tokenizer, "inline"), ["杭州"])[0], grammar="start: NOWHERE")

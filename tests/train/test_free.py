@@ -62,13 +62,14 @@ def test_rows_are_counted_and_the_same_each_time(renderer):
     )
 
 
-def test_rows_that_the_tokenizer_spells_unlike_the_grammar_stay_trained_and_are_told(family_of):
-    """Llama 2's tokenizer begins an answer with a space that is not in the grammar."""
-    spec = PromptSpec(PromptTemplate("{text}", "s"), LABELS, answer_format("json"))
+def test_answers_that_are_not_in_their_grammar_stay_trained_and_are_told(family_of):
+    """As of a tokenizer that writes an answer otherwise than the grammar: here, the answer about another text."""
+    spec = PromptSpec(PromptTemplate("{text}", "s"), LABELS, answer_format("inline"))
     renderer = Renderer(family_of("llama-2").tokenizer, spec)
     free = FreeTokens(renderer)
     row = renderer.row(DOCUMENTS[0])
-    assert free.row(row, DOCUMENTS[0].text).loss_mask_T == row.loss_mask_T
+    masked = free.row(row, "完全不同").loss_mask_T
+    assert sum(row.loss_mask_T) - sum(masked) <= 1  # the space before the first word is in every grammar
     assert "1 answers are not in their grammar as the tokenizer writes them" in free.said()
 
 

@@ -7,6 +7,8 @@ turn, so the untrained part of a row and the prompt at inference are equal by co
 from __future__ import annotations
 
 import itertools
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -108,8 +110,15 @@ class Renderer:
         return Row(prompt + trained, [0] * len(prompt) + [1] * len(trained))
 
     def grammar(self, text: str) -> str:
-        """The language of the answers that can be true of a text, as the answer format writes it."""
-        return self.spec.answer.grammar(text, self.spec.labels)
+        """The language of the answers that can be true of a text, as the answer format writes it.
+
+        What the tokenizer makes of every answer is in it, because the model is trained on that: composed characters where
+        it normalizes to NFC, and the space that some vocabularies put before the first word.
+        """
+        grammar = self.spec.answer.grammar(self._as_encoded(text), self.spec.labels)
+        if not self._leading_space:
+            return grammar
+        return 'start: " " written\n' + re.sub(r"^start\s*:", "written:", grammar, count=1, flags=re.M)
 
     def schema(self) -> Mapping[str, Any] | None:
         """A JSON schema of the answers; None where they are no JSON values."""
@@ -117,7 +126,8 @@ class Renderer:
 
     def draft(self, text: str) -> Callable[[str], str]:
         """From an unfinished answer to what most likely follows it."""
-        return partial(self.spec.answer.draft, text, labels=self.spec.labels)
+        expected = partial(self.spec.answer.draft, self._as_encoded(text), labels=self.spec.labels)
+        return (lambda answer: expected(answer.removeprefix(" "))) if self._leading_space else expected
 
     def parse(self, answer_ids: Sequence[int], *, cut: bool = False) -> ParsedAnswer:
         """Read a generated answer; ids from the first stop token on are ignored. `cut`: it was cut off before it ended."""
@@ -134,6 +144,20 @@ class Renderer:
         Tokens share a character that is split over them. None where the tokenizer's decoding is not understood.
         """
         return self._places.find(self._before_stop(answer_ids), self.decode(answer_ids))
+
+    def _as_encoded(self, text: str) -> str:
+        """The text in NFC (Unicode Standard Annex #15) where the tokenizer makes no difference between the two."""
+        if unicodedata.is_normalized("NFC", text):
+            return text
+        composed = unicodedata.normalize("NFC", text)
+        return composed if self.answer_ids(composed) == self.answer_ids(text) else text
+
+    @cached_property
+    def _leading_space(self) -> bool:
+        """Whether the tokenizer writes a space before an answer, and takes it off again (sentencepiece's dummy prefix)."""
+        ids = self.answer_ids("甲")
+        pieces = self.tokenizer.convert_ids_to_tokens(ids)
+        return str(pieces[0]).startswith("▁") and self.decode(ids) == "甲"
 
     @cached_property
     def tail_ids(self) -> tuple[int, ...]:
