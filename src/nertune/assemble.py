@@ -36,7 +36,7 @@ def load(
     task: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
-    batch_size: int = 32,
+    batch_size: int = 96,
     max_new_tokens: int | None = None,
     constrained: bool = True,
     min_score: MinScore | None = None,
@@ -198,7 +198,7 @@ def untrained(
     base_model: str,
     spec: PromptSpec,
     *,
-    batch_size: int = 32,
+    batch_size: int = 96,
     max_new_tokens: int | None = None,
     constrained: bool = True,
     report: Report | None = None,
@@ -210,7 +210,7 @@ def untrained(
     return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens, constrained)
 
 
-def f1_reader(*, batch_size: int = 32, done: Callable[[int, int], None] | None = None) -> Reader:
+def f1_reader(*, batch_size: int = 96, done: Callable[[int, int], None] | None = None) -> Reader:
     """What `nertune.train.fit.train` reads and scores validation documents with; the F1 is that of the `text` measure.
 
     `done(ended, total)` is told how many answers have ended so far.

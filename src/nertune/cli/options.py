@@ -35,7 +35,7 @@ def generation_options(parser: argparse.ArgumentParser) -> None:
     """How answers are generated."""
     parser.add_argument("--task", metavar="NAME", help="which, where the run was trained on several")
     parser.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="texts decoded together (default: 32)"
+        "--batch-size", type=positive, default=96, metavar="N", help="texts decoded together (default: 96)"
     )
     parser.add_argument(
         "--max-new-tokens", type=positive, metavar="N", help="limit of one answer (default: fitted to the text)"

@@ -50,9 +50,9 @@ class LocalEngine:
         *,
         shares_prefix: bool,
         tokenizer: Any = None,
-        batch_size: int = 32,
+        batch_size: int = 96,
         memory: int = 2 << 30,
-        drafts: int = 128,
+        drafts: int = 96,
     ) -> None:
         self.shares_prefix = shares_prefix
         self.model = model.eval()
