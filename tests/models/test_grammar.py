@@ -78,10 +78,10 @@ def test_what_generation_would_write_with_other_tokens_stays_free(family_of):
 
 
 def test_from_a_token_that_is_not_in_the_grammar_on_everything_is_free(family_of):
-    """A tokenizer that composes characters spells no answer with the text's decomposed ones."""
+    """Here the answer copies another text from some place on."""
     renderer = _renderer(family_of("qwen3").tokenizer, "inline")
-    before, text = "杭州的咖啡", "杭州的咖啡 cafe\u0301 很好"
-    ids = renderer.answer_ids(text)
+    before, text = "杭州的咖啡", "杭州的咖啡很好"
+    ids = renderer.answer_ids("杭州的咖啡 cafe 很好")
     followed = _constraint(renderer, text).follow(ids)
     assert len(renderer.answer_ids(before)) <= followed.allowed < len(ids)
     assert len(followed.free_E) == len(ids) + 1

@@ -58,6 +58,7 @@ def train(
     recipe = fill_in(recipe)
     if recipe.method == "full" and "lora" in recipe.model_fields_set:
         say("method: full trains every weight; the section lora is not used")
+    ranks.part_at_exit()
     folder = Path(recipe.output)
     check_engine(loss_vocabulary=recipe.training.loss_vocabulary)
     checkpoint = starting_point(folder, resume=resume or recipe.resume, note=say)

@@ -6,11 +6,13 @@ LOCAL_RANK on its machine. One process alone is rank 0 of 1, and everything here
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-__all__ = ["device", "gather", "is_first", "rank", "share", "world_size"]
+__all__ = ["device", "gather", "is_first", "part_at_exit", "rank", "share", "world_size"]
 
 _T = TypeVar("_T")
 
@@ -61,6 +63,20 @@ def gather(results: Sequence[Any]) -> list[Any]:
     if [len(part) for part in parts] != expected:
         raise ValueError(f"{[len(part) for part in parts]} results cannot come from shares of {expected} items")
     return [parts[place % world][place // world] for place in range(count)]
+
+
+@functools.cache
+def part_at_exit() -> None:
+    """End what connects the processes before the interpreter ends: left to it, its threads may abort a finished process."""
+    if world_size() > 1:
+        atexit.register(_part)
+
+
+def _part() -> None:
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _number(name: str, alone: int) -> int:
