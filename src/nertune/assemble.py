@@ -83,8 +83,7 @@ def load(
     folder, manifest, spec = _open_run(model, task)
     manifest.check_constrained(folder, constrained=constrained)
     check_weights(folder, manifest.kind)
-    calibration = _calibration(folder, manifest, task, constrained, min_score, note) if calibrated else None
-    check_min_score(min_score, calibration)
+    calibration = _calibration(folder, manifest, task, constrained, calibrated, min_score, note)
     from nertune.models import load_model
 
     renderer = _renderer(folder, manifest, spec, report)
@@ -136,8 +135,7 @@ def connect(
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
         manifest.check_constrained(folder, constrained=constrained)
-        calibration = _calibration(folder, manifest, task, constrained, min_score, note) if calibrated else None
-        check_min_score(min_score, calibration)
+        calibration = _calibration(folder, manifest, task, constrained, calibrated, min_score, note)
         renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
     else:
         raise InputError(
@@ -165,20 +163,25 @@ def _calibration(
     manifest: RunManifest,
     task: str | None,
     constrained: bool,
+    wanted: bool,
     min_score: MinScore | None,
     note: Callable[[str], None] | None,
 ) -> Calibration | None:
-    """A run's calibration where it was fitted to answers made in the same way: probabilities differ in the other."""
-    calibration = Calibration.read(folder, manifest.task_of(task))
-    if calibration is None or calibration.constrained == constrained:
-        return calibration
-    if note and min_score != CALIBRATED:  # which is refused
+    """A run's calibration where it is wanted and was fitted to answers made in the same way: probabilities differ in the other.
+
+    Raises InputError for a least score that it cannot serve, before any weights are loaded.
+    """
+    calibration = Calibration.read(folder, manifest.task_of(task)) if wanted else None
+    if calibration is not None and calibration.constrained != constrained:
         fitted, now = ("with", "without") if calibration.constrained else ("without", "with")
-        note(
-            f"{folder}: its calibration was fitted {fitted} a grammar and is left aside, because answers are made {now} one "
-            "now: scores are the model's own probabilities. nertune calibrate fits it again"
-        )
-    return None
+        calibration = None
+        if note and min_score != CALIBRATED:  # which is refused
+            note(
+                f"{folder}: its calibration was fitted {fitted} a grammar and is left aside, because answers are made "
+                f"{now} one now: scores are the model's own probabilities. nertune calibrate fits it again"
+            )
+    check_min_score(min_score, calibration)
+    return calibration
 
 
 def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:

@@ -38,6 +38,7 @@ class _Block(NamedTuple):
 
     `place_F`: for each of (high - low) x longest places, padding included, the row's token that stands there. `real_Q`:
     which of these are no padding. `column_BT`: where in its slot each token is stored; padding lies beyond every real one.
+    `slot_Q`, `column_Q`, `place_Q`: of the real ones, their slot, their place in it, and their place in the row.
     """
 
     low: int
@@ -49,6 +50,9 @@ class _Block(NamedTuple):
     place_F: Tensor
     real_Q: Tensor
     column_BT: Tensor
+    slot_Q: Tensor
+    column_Q: Tensor
+    place_Q: Tensor
 
 
 class SequenceCache:
@@ -133,7 +137,9 @@ class SequenceCache:
         offset_T = torch.arange(longest)
         starts_B = start + counts_B.cumsum(0) - counts_B
         # Padding places repeat the sequence's last token: finite values that no real token looks at.
-        place_BT = starts_B[:, None] + torch.minimum(offset_T, counts_B[:, None] - 1)
+        place_F = (starts_B[:, None] + torch.minimum(offset_T, counts_B[:, None] - 1)).flatten()
+        real_Q = (offset_T < counts_B[:, None]).flatten().nonzero().squeeze(1)
+        column_BT = lengths_B[:, None] + offset_T
         return _Block(
             low,
             high,
@@ -141,9 +147,12 @@ class SequenceCache:
             kept=int((lengths_B + counts_B).max()),
             prefix=self._prefixes[low],
             rows=slice(start, start + sum(counts)),
-            place_F=place_BT.flatten().to(self._device),
-            real_Q=(offset_T < counts_B[:, None]).flatten().nonzero().squeeze(1).to(self._device),
-            column_BT=(lengths_B[:, None] + offset_T).to(self._device),
+            place_F=place_F.to(self._device),
+            real_Q=real_Q.to(self._device),
+            column_BT=column_BT.to(self._device),
+            slot_Q=torch.arange(low, high).repeat_interleave(counts_B).to(self._device),
+            column_Q=column_BT.flatten()[real_Q].to(self._device),
+            place_Q=place_F[real_Q].to(self._device),
         )
 
     def _reserve(self, places: int) -> None:
@@ -202,11 +211,8 @@ class SequenceCache:
             kv_heads, size = new_1KSD.shape[1], new_1KSD.shape[3]
             shape = (self._slots, kv_heads, self._capacity, size)
             states[layer] = torch.zeros(shape, dtype=new_1KSD.dtype, device=new_1KSD.device)
-        slot_B = torch.arange(block.low, block.high, device=self._device)
-        slot_Q = slot_B[:, None].expand_as(block.column_BT).flatten()[block.real_Q]
-        column_Q = block.column_BT.flatten()[block.real_Q]
-        place_Q = block.place_F[block.real_Q]
-        states[layer][slot_Q, :, column_Q] = new_1KSD[0].index_select(1, place_Q).transpose(0, 1)
+        own = new_1KSD[0].index_select(1, block.place_Q).transpose(0, 1)
+        states[layer][block.slot_Q, :, block.column_Q] = own
         return states[layer][block.low : block.high, :, : block.kept]
 
     def _hidden_places(self, number: int, window: int | None) -> Tensor:

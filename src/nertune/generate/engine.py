@@ -32,6 +32,11 @@ class Request:
     messages: tuple[tuple[str, str], ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, compare=False)
 
+    @property
+    def prefix_length(self) -> int:
+        """How many tokens an engine may take from others' prompts: one at least is left, after which the answer begins."""
+        return min(self.shared_prefix, len(self.prompt_ids) - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

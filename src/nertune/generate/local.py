@@ -95,7 +95,7 @@ class LocalEngine:
             )
 
     def prefix_of(self, request: Request) -> tuple[tuple[int, ...], PrefixStates]:
-        ids = request.prompt_ids[: min(request.shared_prefix, len(request.prompt_ids) - 1)]
+        ids = request.prompt_ids[: request.prefix_length]
         if ids not in self._prefixes:
             self._prefixes[ids] = compute_prefix(self.model, ids)
         self._prefixes.move_to_end(ids)
@@ -214,9 +214,11 @@ class Decoding:
 
     def _fits(self, request: Request) -> bool:
         """Whether one more sequence may enter: the slots are of equal length, that of the longest."""
-        longest = max([_places(request), *(_places(sequence.request) for sequence in self._active)])
         slots = len(self._active) + 1
-        return slots == 1 or (slots <= self._engine.batch_size and slots * longest <= self._engine.places)
+        if slots == 1 or slots > self._engine.batch_size:
+            return slots == 1
+        longest = max([_places(request), *(_places(sequence.request) for sequence in self._active)])
+        return slots * longest <= self._engine.places
 
     def _leave(self, slot: int) -> None:
         self._cache.leave(slot)
@@ -248,8 +250,7 @@ def _candidates(options: Items[Ids | None], size: int) -> tuple[Ids | None, npt.
 
 def _places(request: Request) -> int:
     """How many tokens of its own a sequence may come to have."""
-    shared = min(request.shared_prefix, len(request.prompt_ids) - 1)
-    return len(request.prompt_ids) - shared + request.max_new_tokens
+    return len(request.prompt_ids) - request.prefix_length + request.max_new_tokens
 
 
 def _bytes_per_token(model: Any) -> int:

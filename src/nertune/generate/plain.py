@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nertune.generate.engine import Completion, Request
+from nertune.generate.sequence import constraint_of
 from nertune.models.grammar import Constraint, Vocabulary
 from nertune.schema import StopReason
 
@@ -51,14 +52,7 @@ class _Record(LogitsProcessor):
 
     def __init__(self, batch: Sequence[Request], vocabulary: Vocabulary | None) -> None:
         self._batch = batch
-        self._rows: list[_Row] = []
-        for request in batch:
-            constraint = None
-            if request.grammar is not None:
-                if vocabulary is None:
-                    raise ValueError("a request with a grammar needs an engine that knows its tokenizer")
-                constraint = vocabulary.constraint(request.grammar, request.stop_ids)
-            self._rows.append(_Row(request, constraint))
+        self._rows = [_Row(request, constraint_of(request, vocabulary)) for request in batch]
         self._start: int | None = None
         self._logprobs: list[Tensor] = []
 

@@ -17,7 +17,16 @@ from nertune.generate.engine import Completion, Request
 from nertune.models.grammar import Constraint, Ids, Vocabulary
 from nertune.schema import StopReason
 
-__all__ = ["Layout", "Sequence"]
+__all__ = ["Layout", "Sequence", "constraint_of"]
+
+
+def constraint_of(request: Request, vocabulary: Vocabulary | None) -> Constraint | None:
+    """A request's grammar at its start; None where the model is free. Raises InputError for one that cannot be used."""
+    if request.grammar is None:
+        return None
+    if vocabulary is None:
+        raise ValueError("a request with a grammar needs an engine that knows its tokenizer")
+    return vocabulary.constraint(request.grammar, request.stop_ids)
 
 
 class Layout(NamedTuple):
@@ -40,11 +49,7 @@ class Sequence:
         self.request = request
         self.pending = list(own_ids)
         self._vocabulary = vocabulary
-        self._constraint: Constraint | None = None
-        if request.grammar is not None:
-            if vocabulary is None:
-                raise ValueError("a request with a grammar needs an engine that knows its tokenizer")
-            self._constraint = vocabulary.constraint(request.grammar, request.stop_ids)
+        self._constraint = constraint_of(request, vocabulary)
         self._answer: list[int] = []
         self._logprobs: list[float] = []
         self._guess: list[int] | None = None
