@@ -262,12 +262,14 @@ def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
     from peft import PeftModel
 
     from nertune.models import make_room
+    from nertune.models.fitting import check_fits
 
     if token_ids:
         make_room(model, token_ids)
+    check_fits(model, folder)
     try:
         adapted: Any = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: the adapter does not fit its base model: {reason}") from error
     return adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()

@@ -12,6 +12,9 @@ from nertune.cli.training import add_preview, add_quickstart, add_train
 
 __all__ = ["build_parser"]
 
+# The commands that load a model which a stranger may have made.
+_LOADING = ("preview", "train", "extract", "evaluate", "parity", "calibrate")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Options before the command, and the commands in the order of the help."""
@@ -28,4 +31,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_parity(commands)
     add_calibrate(commands)
     add_doctor(commands)
+    for name in _LOADING:
+        commands.choices[name].add_argument(
+            "--trust-remote-code",
+            action="store_true",
+            help="run code that comes with the base model; never done otherwise",
+        )
     return parser
