@@ -21,6 +21,7 @@ _MOST_LAYERS = 10_000
 _MOST_NAMES = 10_000
 # Ways to draw the first weights that leave the base model as it is; others change it when PEFT loads the adapter.
 _HARMLESS_STARTS = ("gaussian", "orthogonal", "eva")
+_SIZES: tuple[str, ...]
 _SIZES = ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads", "head_dim")
 _SIZES += ("max_position_embeddings", "n_embd", "n_head", "n_positions", "num_experts", "num_local_experts")
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
