@@ -1,4 +1,4 @@
-"""Against LLaMA-Factory itself: it takes an exported folder as it is, and makes the token ids of it that the run was trained on.
+"""Against LLaMA-Factory itself: it takes an exported folder as it is, and makes of it the token ids of the run's training.
 
 Needs what tests/train/test_llamafactory_peer.py needs, and skips without.
 """
