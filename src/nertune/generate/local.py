@@ -38,11 +38,11 @@ _PROMPT_TOKENS = 512  # read in one step, of all sequences together
 class LocalEngine:
     """Runs a causal language model of transformers.
 
-    `model`: with any adapter merged that is not of `adapters`; the engine owns it from here on. `tokenizer`: a fast one of transformers; requests
-    with a grammar need it. `batch_size`: sequences decoded together. `memory`: bytes that keys and values of sequences
-    may take; fewer are decoded together where they are long. `drafts`: tokens that are checked in one step beyond those
-    that must be, of all sequences together; 0 takes no guesses. `adapters`: folders of LoRA adapters by name, which stay
-    beside the model's weights; sequences of all of them and of the model itself are decoded together.
+    `model`: with any adapter merged that is not of `adapters`; the engine owns it from here on. `tokenizer`: a fast one of
+    transformers; requests with a grammar need it. `batch_size`: sequences decoded together. `memory`: bytes that keys and
+    values of sequences may take; fewer are decoded together where they are long. `drafts`: tokens that are checked in one
+    step beyond those that must be, of all sequences together; 0 takes no guesses. `adapters`: folders of LoRA adapters by
+    name, which stay beside the model's weights; sequences of all of them and of the model itself are decoded together.
     Models whose attention cannot share a prefix are run through their own `generate`, several times slower;
     `shares_prefix` tells. Raises RunError for an adapter that cannot be used so, or not with this model.
     """

@@ -24,12 +24,15 @@ _PREFIX = "base_model.model."
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 # Keys of PEFT's configuration that change nothing once the weights are known, and those that are read here.
-_PLAIN = frozenset(
-    """alpha_pattern auto_mapping base_model_name_or_path bias corda_config ensure_weight_tying eva_config exclude_modules
-    fan_in_fan_out inference_mode init_lora_weights layers_pattern layers_to_transform loftq_config lora_alpha lora_dropout
-    lora_ga_config megatron_core peft_type peft_version qalora_group_size r rank_pattern revision runtime_config
-    target_modules task_type use_rslora""".split()
-)
+# fmt: off
+_PLAIN = {
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying",
+    "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
+    "layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core",
+    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
+    "target_modules", "task_type", "use_rslora",
+}
+# fmt: on
 # Ways to begin that leave the base model's weights as they are; the others (PiSSA, OLoRA, ...) are trained on changed ones.
 _BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
 _CALLED = {
@@ -146,7 +149,9 @@ def _config(folder: Path) -> dict[str, Any]:
                 raise TypeError(f"{key} is no JSON object")
         return config
     except (ValueError, TypeError, OSError, RecursionError) as error:
-        raise RunError(f"{path}: damaged ({type(error).__name__}: {error!s:.200}); train again or restore it") from error
+        raise RunError(
+            f"{path}: damaged ({type(error).__name__}: {error!s:.200}); train again or restore it"
+        ) from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
