@@ -4,7 +4,8 @@
 
 The same sentences through engines in one process, taking turns, so that a noisy machine is noisy for all: the run merged;
 its adapter beside the base model; and sentence by sentence another one of `--mixed` equal adapters, which the engine
-takes for different ones. The fastest of the rounds counts. The last line printed is one JSON object.
+takes for different ones. The fastest of the rounds counts. Beside the time on the clock stands the processor's, which other
+programs on the machine hardly change. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ def main() -> int:
         "one beside": lambda texts: _answers(texts, [beside[names[0]]]),
         f"{options.mixed} mixed": lambda texts: _answers(texts, [beside[name] for name in names]),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     answers: dict[str, list[Completion]] = {}
     for way in ways.values():
         way(texts[:_WARM])
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds} …", file=sys.stderr, flush=True)
         for name, way in ways.items():
-            started = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             answers[name] = way(texts)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append((time.perf_counter() - clock, time.process_time() - processor))
     return _told(len(texts), seconds, answers)
 
 
 def _answers(texts: list[str], recognizers: list[Recognizer]) -> list[Completion]:
     """The answers to texts that the recognizers, all of one engine, take in turns, decoded together."""
     # One recognizer makes all requests, so that every way does the same work besides the engine's.
-    requests = [recognizers[0]._request(text) for text in texts]
+    requests = recognizers[0].prepare(texts).requests
     turns = (recognizers * len(texts))[: len(texts)]
     asked = [replace(request, adapter=turn.adapter) for request, turn in zip(requests, turns, strict=True)]
     return recognizers[0].engine.generate(asked)
@@ -72,15 +73,21 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _told(texts: int, seconds: dict[str, list[float]], answers: dict[str, list[Completion]]) -> int:
+def _told(texts: int, seconds: dict[str, list[tuple[float, float]]], answers: dict[str, list[Completion]]) -> int:
     """Print the table and the JSON line; the exit code."""
     results: dict[str, dict[str, Any]] = {}
-    print(f"{'':14}{'sentences/s':>12}{'time/merged':>13}{'equal answers':>15}")
-    for name, times in seconds.items():
-        ratio = min(times) / min(seconds["merged"])
+    least = {name: [min(times) for times in zip(*rounds, strict=True)] for name, rounds in seconds.items()}
+    print(f"{'':14}{'sentences/s':>12}{'time/merged':>13}{'processor/merged':>18}{'equal answers':>15}")
+    for name, (clock, processor) in least.items():
+        ratio, processor_ratio = clock / least["merged"][0], processor / least["merged"][1]
         equal = sum(a == b for a, b in zip(answers[name], answers["merged"], strict=True))
-        results[name] = {"sentences_per_second": texts / min(times), "time_ratio": ratio, "equal_answers": equal}
-        print(f"{name:14}{texts / min(times):12.2f}{ratio:13.2f}{equal:12}/{texts}")
+        results[name] = {
+            "sentences_per_second": texts / clock,
+            "time_ratio": ratio,
+            "processor_ratio": processor_ratio,
+            "equal_answers": equal,
+        }
+        print(f"{name:14}{texts / clock:12.2f}{ratio:13.2f}{processor_ratio:18.2f}{equal:12}/{texts}")
     print(json.dumps({"sentences": texts, "ways": results}))
     return 0
 
