@@ -21,7 +21,17 @@ from nertune.prompt import PlainTokenizer, PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
 
-__all__ = ["connect", "f1_reader", "load", "merged", "unmerged", "untrained"]
+__all__ = [
+    "calibration_of",
+    "connect",
+    "f1_reader",
+    "load",
+    "load_weights",
+    "merged",
+    "renderer_of",
+    "unmerged",
+    "untrained",
+]
 
 if TYPE_CHECKING:
     from nertune.train.measure import Reader
@@ -83,17 +93,9 @@ def load(
     folder, manifest, spec = _open_run(model, task)
     manifest.check_constrained(folder, constrained=constrained)
     check_weights(folder, manifest.kind)
-    calibration = _calibration(folder, manifest, task, constrained, calibrated, min_score, note)
-    from nertune.models import load_model
-
-    renderer = _renderer(folder, manifest, spec, report)
-    if manifest.kind == "model":
-        weights = load_model(str(folder), dtype=dtype, device=device)
-    else:
-        quantize = manifest.quantize if dtype == "auto" else None
-        weights = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
-        tokenizer: Any = renderer.tokenizer
-        weights = _with_adapter(weights, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
+    calibration = calibration_of(folder, manifest, task, constrained, calibrated, min_score, note)
+    renderer = renderer_of(folder, manifest, spec, report)
+    weights = load_weights(folder, manifest, renderer.tokenizer, dtype=dtype, device=device)
     recognizer = _recognizer(
         weights, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
     )
@@ -135,8 +137,8 @@ def connect(
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
         manifest.check_constrained(folder, constrained=constrained)
-        calibration = _calibration(folder, manifest, task, constrained, calibrated, min_score, note)
-        renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
+        calibration = calibration_of(folder, manifest, task, constrained, calibrated, min_score, note)
+        renderer, trained = renderer_of(folder, manifest, spec, report), manifest.max_tokens
     else:
         raise InputError(
             f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
@@ -158,7 +160,7 @@ def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, Pro
     return folder, manifest, manifest.prompt_of(task)
 
 
-def _calibration(
+def calibration_of(
     folder: Path,
     manifest: RunManifest,
     task: str | None,
@@ -184,11 +186,15 @@ def _calibration(
     return calibration
 
 
-def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:
+def renderer_of(
+    folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None = None, *, tokenizer: Any = None
+) -> Renderer:
+    """What writes a run's prompts; `tokenizer`: the run's, where it is loaded already. Raises RunError for another template."""
     from nertune.models import load_tokenizer
 
     whose = str(folder) if manifest.has_tokenizer else manifest.base_model
-    tokenizer = load_tokenizer(whose, report=report)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(whose, report=report)
     if template_hash(tokenizer) != manifest.template_hash:
         raise RunError(
             f"{folder / MANIFEST}: the run was trained with another chat template than {whose} has now, so "
@@ -241,7 +247,7 @@ def _open_adapter(run: str | Path, task: str | None, device: str | None, dtype: 
     check_weights(folder)
     from nertune.models import load_model
 
-    renderer = _renderer(folder, manifest, spec, None)
+    renderer = renderer_of(folder, manifest, spec, None)
     tokenizer: Any = renderer.tokenizer
     model = load_model(manifest.base_model, dtype=dtype, device=device)
     adapted = _adapted(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
@@ -290,6 +296,17 @@ def _recognizer(
         model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
     )
     return Recognizer(renderer, engine, max_new_tokens, constrained, window=size)
+
+
+def load_weights(folder: Path, manifest: RunManifest, tokenizer: Any, *, dtype: str, device: str | None) -> Any:
+    """A run's model, its adapter merged where that is possible without loss. Raises RunError where the two do not fit."""
+    from nertune.models import load_model
+
+    if manifest.kind == "model":
+        return load_model(str(folder), dtype=dtype, device=device)
+    quantize = manifest.quantize if dtype == "auto" else None
+    model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
+    return _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
 
 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -82,7 +83,8 @@ def _check_true(renderer: Renderer, text: str, completion) -> None:
     if completion.stop == "end":
         assert answer.outcome is ParseOutcome.CLEAN, (text, renderer.decode(completion.ids))
     assert {mention.label for mention in answer.mentions} | {placed.label for placed in answer.placed} <= set(LABELS)
-    assert all(mention.text in text for mention in ungrounded)
+    composed = unicodedata.normalize("NFC", text)  # what some tokenizers make of every text
+    assert all(mention.text in text or mention.text in composed for mention in ungrounded)
     assert all(text[entity.start : entity.end] == entity.text for entity in entities)
 
 
@@ -156,7 +158,7 @@ def test_what_is_forced_costs_no_step(family_of):
     engine = _engine(tokenizer, drafts=0)
     steps: list[int] = []
     choose = engine.choose
-    engine.choose = lambda cache, layouts: steps.append(1) or choose(cache, layouts)
+    engine.choose = lambda *given: steps.append(1) or choose(*given)
     completion = engine.generate(_requests(renderer, [TEXTS[0]], drafts=False))[0]
     certain = sum(logprob == 0 for logprob in completion.logprobs)
     assert len(steps) <= len(completion.ids) - certain // 2

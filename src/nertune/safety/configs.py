@@ -129,7 +129,7 @@ def _pattern(value: Mapping[str, Any], key: str) -> list[Any]:
     pattern = value.get(key) or {}
     if not isinstance(pattern, dict) or len(pattern) > _MOST_NAMES:
         raise TypeError(f"{key} is {pattern!r:.40}, not a rank or alpha by name")
-    if any(re.search(r"[^\w.]", name) for name in pattern):
+    if any(re.search(r"[^\w.]", name.removeprefix("^")) for name in pattern):
         raise _RefusedError(f"{key} names layers by a regular expression, which can take for ever; name them in full")
     return list(pattern.values())
 
