@@ -307,6 +307,7 @@ def test_a_program_that_cannot_be_run_is_one_error(tmp_path):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_vllm_with_us(run, fake_vllm, port, tmp_path, sign, code):
     script = (
