@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
@@ -34,7 +35,7 @@ def test_a_half_sent_head_is_answered_with_408_however_it_drips(serve, drip):
     started = time.monotonic()
     client.send(b"GET /health HTTP/1.1\r\nx-a: ")
     if drip:
-        with pytest.raises(OSError):
+        with contextlib.suppress(ConnectionError):
             while time.monotonic() < started + 5:
                 client.send(b"a")
                 time.sleep(0.05)
@@ -75,7 +76,9 @@ def test_a_connection_at_rest_is_closed_after_the_keep_alive_time(serve):
     assert client.rest() == b""
 
 
-@pytest.mark.parametrize("head", [b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n", CHUNKED])
+@pytest.mark.parametrize(
+    "head", [b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n", CHUNKED]
+)
 def test_a_half_sent_body_is_answered_with_408_and_its_request_is_logged_so(serve, head, until):
     served = serve()
     client = served.client()

@@ -1,9 +1,11 @@
-"""A small application behind the HTTP shell, for tests: it waits, streams, fails and takes notes. Run as a script, it is a server."""
+"""A small application behind the HTTP shell, for tests: it waits, streams, fails, takes notes. As a script, a server."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import random
 import sys
 from collections.abc import AsyncIterator
 
@@ -17,6 +19,8 @@ from nertune.serve.metrics import CONTENT_TYPE, Metrics
 from nertune.serve.replies import note
 from nertune.serve.settings import add_server_options, settings_of
 
+SLOTS = 48
+
 
 class Toy:
     """`begun`, `finished` and `cancelled` name the requests to /wait and /stream; `sent` counts the blocks of /flood."""
@@ -26,6 +30,7 @@ class Toy:
         self.finished: list[str] = []
         self.cancelled: list[str] = []
         self.sent = 0
+        self.slots = asyncio.Semaphore(SLOTS)
         self.metrics = Metrics()
         self.app = Starlette(
             routes=[
@@ -36,6 +41,7 @@ class Toy:
                 Route("/stream/{name}", self.stream),
                 Route("/flood", self.flood),
                 Route("/fail", self.fail),
+                Route("/answer", self.answer, methods=["POST"]),
             ]
         )
 
@@ -84,6 +90,26 @@ class Toy:
                 yield b"x" * 65536
 
         return StreamingResponse(blocks())
+
+    async def answer(self, request: Request) -> Response:
+        """What a model would: as many at a time as there are slots, 50 to 200 ms each, in one piece or streamed."""
+        asked = await request.json()
+        text, streamed = asked["text"], asked.get("stream", False)
+
+        async def parts() -> AsyncIterator[str]:
+            for part in text.split(" "):
+                await asyncio.sleep(random.uniform(0.01, 0.04))
+                yield f"data: {json.dumps({'part': part})}\n\n"
+            self.slots.release()
+
+        await self.slots.acquire()
+        if streamed:
+            return StreamingResponse(parts(), media_type="text/event-stream")
+        try:
+            await asyncio.sleep(random.uniform(0.05, 0.2))
+        finally:
+            self.slots.release()
+        return JSONResponse({"text": text})
 
     async def fail(self, request: Request) -> Response:
         raise ValueError("叶老桂 is what the user wrote")

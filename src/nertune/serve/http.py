@@ -119,6 +119,10 @@ class HttpServer:
         """From any thread, what SIGTERM does."""
         self._server.should_exit = True
 
+    def close(self) -> None:
+        """Give the address back, where `run` was never called."""
+        self._socket.close()
+
     def _config(self, app: ASGIApp, keys: KeyRing) -> uvicorn.Config:
         settings = self.settings
         protocol: Any = functools.partial(LimitedProtocol, settings=settings, log=self._log, metrics=self.metrics)

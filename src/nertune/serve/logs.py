@@ -14,10 +14,11 @@ import time
 import traceback
 import uuid
 from datetime import UTC, datetime
+from http.client import responses
 from typing import Any, TextIO
 
 from nertune.serve.metrics import Metrics
-from nertune.serve.replies import ASGIApp, Message, Receive, Scope, Send, note, send_error
+from nertune.serve.replies import ASGIApp, Message, Receive, Scope, Send, error_body, note, send_error
 
 __all__ = ["Log", "LogHandler", "Recorder"]
 
@@ -151,18 +152,37 @@ class Recorder:
 
 
 class _Answer:
-    """What is sent: its status, whether it is complete, and the request's id in its headers."""
+    """What is sent: its status, whether it is complete, and the request's id in its headers.
+
+    Errors that a framework words as plain text (404, 405, 500) are put into OpenAI's shape.
+    """
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
         self._id = request_id
+        self._own: bytes | None = None
         self.status = 0
         self.complete = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", self._id)]}
-        elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.complete = True
+            headers = list(message.get("headers", ()))
+            if self.status >= 400 and any(
+                key == b"content-type" and value[:10] == b"text/plain" for key, value in headers
+            ):
+                headers = self._reworded(headers)
+            message = {**message, "headers": [*headers, (b"x-request-id", self._id)]}
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
+            if self._own is not None:
+                message, self._own = {**message, "body": self._own}, b""
         await self._send(message)
+
+    def _reworded(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        phrase = responses.get(self.status, "Error")
+        text = f"The server failed; request {self._id.decode()} in its log" if self.status >= 500 else phrase
+        code = "failure" if self.status >= 500 else phrase.lower().replace(" ", "_")
+        self._own = json.dumps(error_body(self.status, text, code=code)).encode()
+        kept = [(key, value) for key, value in headers if key not in (b"content-type", b"content-length")]
+        return [*kept, (b"content-type", b"application/json"), (b"content-length", str(len(self._own)).encode())]
