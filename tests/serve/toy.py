@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from nertune.serve.http import serve_app
-from nertune.serve.metrics import CONTENT_TYPE, Metrics
+from nertune.serve.metrics import Metrics
 from nertune.serve.replies import note
 from nertune.serve.settings import add_server_options, settings_of
 
-SLOTS = 48
+SLOTS = 16
 
 
 class Toy:
@@ -35,7 +35,6 @@ class Toy:
         self.app = Starlette(
             routes=[
                 Route("/health", self.health),
-                Route("/metrics", self.figures),
                 Route("/echo", self.echo, methods=["POST"]),
                 Route("/wait/{name}", self.wait, methods=["GET", "POST"]),
                 Route("/stream/{name}", self.stream),
@@ -47,9 +46,6 @@ class Toy:
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
-
-    async def figures(self, request: Request) -> Response:
-        return Response(self.metrics.render(), media_type=CONTENT_TYPE)
 
     async def echo(self, request: Request) -> Response:
         body = await request.body()

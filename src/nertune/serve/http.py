@@ -6,6 +6,7 @@
                  HostGuard         only without keys
                  KeyGuard          only with keys
                  BodyReader        body limit; cancels what nobody waits for any more
+                 MetricsRoute      /metrics
                  the application
 
 It knows nothing of models: any ASGI application can stand behind it.
@@ -32,7 +33,7 @@ from nertune.errors import InputError, MissingExtraError
 from nertune.serve.body import BodyReader
 from nertune.serve.keys import VARIABLE, HostGuard, KeyGuard, KeyRing, read_keys
 from nertune.serve.logs import Log, LogHandler, Recorder
-from nertune.serve.metrics import Metrics
+from nertune.serve.metrics import Metrics, MetricsRoute
 from nertune.serve.replies import ASGIApp
 from nertune.serve.settings import Settings, is_loopback
 
@@ -48,6 +49,10 @@ __all__ = ["HttpServer", "serve_app", "shell"]
 
 # File descriptors beside those of connections: models, log, listening socket, threads' pipes.
 _OTHER_FILES = 256
+# Connections that the kernel keeps until we take them, and those taken before anything else gets its turn (asyncio takes one
+# number for both, and holds up every answer while a thousand clients come).
+_QUEUE = 2048
+_TAKEN_AT_ONCE = 16
 
 
 def serve_app(app: ASGIApp, settings: Settings, *, metrics: Metrics | None = None, log: Log | None = None) -> int:
@@ -61,7 +66,8 @@ def serve_app(app: ASGIApp, settings: Settings, *, metrics: Metrics | None = Non
 
 def shell(app: ASGIApp, settings: Settings, keys: KeyRing, log: Log, metrics: Metrics) -> ASGIApp:
     """The layers around an application, the outermost last."""
-    app = KeyGuard(BodyReader(app, settings), keys)
+    app = BodyReader(MetricsRoute(app, metrics), settings)
+    app = KeyGuard(app, keys)
     app = HostGuard(app, settings, keys)
     if settings.allow_origin:
         app = CORSMiddleware(
@@ -131,6 +137,7 @@ class HttpServer:
             http=protocol,
             ws="none",
             loop="asyncio",
+            backlog=_TAKEN_AT_ONCE,
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -181,6 +188,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_QUEUE)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -223,7 +232,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2048)  # from now on the port is ours, and clients wait instead of being refused
+        listener.listen(_QUEUE)  # from now on the port is ours, and clients wait instead of being refused
     except OSError as error:
         listener.close()
         reason = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 from nertune.errors import MissingExtraError
+from nertune.serve.replies import ASGIApp, Receive, Scope, Send
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 except ImportError as error:
     raise MissingExtraError("Serving", extra="serve") from error
 
-__all__ = ["CONTENT_TYPE", "Metrics"]
+__all__ = ["Metrics", "MetricsRoute"]
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _METHODS = {"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -62,5 +64,23 @@ class Metrics:
         return Counter(f"nertune_{name}", help, labels, registry=self.registry)
 
     def render(self) -> bytes:
-        """All figures, as `CONTENT_TYPE` says."""
+        """All figures in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class MetricsRoute:
+    """Answers GET /metrics, whatever application stands behind."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/metrics" or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = SimpleNamespace(path="/metrics")
+        content = self._metrics.render()
+        headers = [(b"content-type", _CONTENT_TYPE), (b"content-length", str(len(content)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
