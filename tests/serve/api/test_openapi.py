@@ -1,4 +1,4 @@
-"""Requests made up from our own OpenAPI document, good and bad ones, over HTTP: no failure, and answers as they are described."""
+"""Requests made up from our own OpenAPI document, good and bad ones, over HTTP: no failure, and answers as described."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from nertune.serve.http import HttpServer
 from nertune.serve.keys import VARIABLE
 from nertune.serve.settings import Settings
 
-pytest.importorskip("nertune.serve.app")
+apps = pytest.importorskip("nertune.serve.app")
+models = pytest.importorskip("nertune.serve.models")
 
 CHECKS = [
     not_a_server_error,
@@ -70,8 +71,6 @@ def scripted_app(family_of) -> Iterator[Any]:
     from nertune.generate import EngineLoop, ScriptedEngine
     from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
     from nertune.schema import LabelSet
-    from nertune.serve.app import build_app
-    from nertune.serve.models import ServedModel
 
     spec = PromptSpec(PromptTemplate("句：{text}", "专家"), LabelSet(("name", "address")), answer_format("inline"))
     renderer = Renderer(family_of("qwen3").tokenizer, spec)
@@ -83,8 +82,8 @@ def scripted_app(family_of) -> Iterator[Any]:
         "context": 2048,
     }
     recognizer = Recognizer(renderer, ScriptedEngine(()), window=200)
-    run = ServedModel("ner", root="runs/ner", parent="base", recognizer=recognizer, **common)
-    yield build_app({"base": ServedModel("base", root="org/base", **common), "ner": run}, loop)
+    run = models.ServedModel("ner", root="runs/ner", parent="base", recognizer=recognizer, **common)
+    yield apps.build_app({"base": models.ServedModel("base", root="org/base", **common), "ner": run}, loop)
     loop.close(finish=False)
 
 
