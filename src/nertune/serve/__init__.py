@@ -1,1 +1,1 @@
-"""Serving a run over HTTP: the shell that holds the limits, and the application behind it."""
+"""The serving room: an OpenAI-compatible API over an engine's thread, and `/v1/extract`. It loads no model library."""
