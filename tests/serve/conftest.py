@@ -41,7 +41,7 @@ class Client:
     """One connection. `reply` reads one answer of a known length; `rest` what comes until the end."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._file = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
@@ -109,7 +109,7 @@ class Served:
         finally:
             self._clients.close()
             self.server.stop()
-            thread.join(10)
+            thread.join(60)
 
 
 @pytest.fixture(scope="session")
@@ -133,9 +133,9 @@ def serve(toys: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., 
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., None]:
-    """Wait until something is so; an error after ten seconds, or as told."""
+    """Wait until something is so; an error after a minute."""
 
-    def wait(condition: Callable[[], Any], *, seconds: float = 10.0) -> None:
+    def wait(condition: Callable[[], Any], *, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it never came to be"

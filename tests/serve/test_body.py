@@ -50,28 +50,28 @@ def test_bodies_beyond_the_memory_for_them_are_refused_and_room_is_given_back(se
 
 @pytest.mark.parametrize("target", ["/wait/a", "/stream/a?n=1000"])
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_handler_is_cancelled_within_a_second_when_its_client_is_gone(serve, until, target, reset):
-    served = serve(patience=5)
+def test_a_handler_is_cancelled_when_its_client_is_gone(serve, until, target, reset):
+    served = serve(patience=600)  # no timer of ours ends it
     client = served.client()
     client.ask(target)
     until(lambda: served.toy.begun == ["a"])
     if reset:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    until(lambda: served.toy.cancelled == ["a"], seconds=1.0)
+    until(lambda: served.toy.cancelled == ["a"])
     until(served.lines)
     assert [line["status"] for line in served.lines()] == [499]
 
 
 def test_a_client_that_pipelines_and_leaves_is_noticed_too(serve, until):
-    served = serve(patience=5)
+    served = serve(patience=600)
     client = served.client()
     client.ask("/wait/a")
     until(lambda: served.toy.begun == ["a"])
     client.ask("/health")
     client.ask("/health")
     client.close()
-    until(lambda: served.toy.cancelled == ["a"], seconds=1.0)
+    until(lambda: served.toy.cancelled == ["a"])
 
 
 def test_a_client_that_is_served_to_the_end_cancels_nothing(serve, until):

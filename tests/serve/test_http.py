@@ -35,15 +35,36 @@ class Process:
         self.port = int(self.lines[-1]["url"].rpartition(":")[2])
 
     def connect(self, target: str) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         client.sendall(f"GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         return client
+
+    def busy(self, requests: int) -> None:
+        """Wait until so many requests are under way."""
+        while f"requests_in_flight {requests + 1}.0" not in self.get("/metrics"):
+            time.sleep(0.02)
+
+    def wait_until_deaf(self) -> None:
+        """Wait until nobody listens any more."""
+        while True:
+            try:
+                self.connect("/health").close()
+            except ConnectionRefusedError:
+                return
+            except ConnectionError:
+                pass  # it closed in this very moment
+            time.sleep(0.02)
+
+    def get(self, target: str) -> str:
+        with self.connect(target) as client, client.makefile("rb") as file:
+            head = b"".join(iter(file.readline, b"\r\n")).decode()
+            return file.read(int(head.partition("content-length: ")[2].split()[0])).decode()
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     def end(self) -> int:
-        code = self.process.wait(10)
+        code = self.process.wait(60)
         self.lines += [json.loads(line) for line in self.process.stderr]
         return code
 
@@ -72,20 +93,14 @@ def read_all(client: socket.socket) -> str:
 @pytest.mark.parametrize("optimized", [False, True])
 def test_a_signal_ends_it_when_what_was_accepted_is_finished_and_nothing_new_gets_in(process, number, code, optimized):
     served = process(optimized=optimized)
-    waiting, streaming, idle = (
-        served.connect(t) for t in ("/wait/a?seconds=0.6", "/stream/b?n=8&pause=0.1", "/health")
-    )
-    streaming.recv(1)
-    time.sleep(0.1)
+    waiting, streaming = served.connect("/wait/a?seconds=1.5"), served.connect("/stream/b?n=15&pause=0.1")
+    served.busy(2)
     served.signal(number)
-    time.sleep(0.25)
-    with pytest.raises(ConnectionRefusedError):
-        served.connect("/health")
+    served.wait_until_deaf()
     assert read_all(waiting).endswith('{"name":"a"}')
-    assert "data: b 7" in read_all(streaming)
-    assert '"ok"' in read_all(idle)
+    assert "data: b 14" in read_all(streaming)
     assert served.end() == code
-    assert [line["status"] for line in served.lines if line["event"] == "request"].count(200) == 3
+    assert [line["status"] for line in served.lines if line["event"] == "request"].count(200) >= 3  # /metrics, too
     assert served.lines[-1]["event"] == "stopped"
     assert {line["level"] for line in served.lines} == {"info"}
 
@@ -93,29 +108,25 @@ def test_a_signal_ends_it_when_what_was_accepted_is_finished_and_nothing_new_get
 def test_what_is_not_finished_within_the_grace_is_told_or_cut_off(process):
     served = process("--grace", "0.3")
     waiting, streaming = served.connect("/wait/a"), served.connect("/stream/b?n=1000")
-    streaming.recv(1)
-    time.sleep(0.1)
-    started = time.monotonic()
+    served.busy(2)
     served.signal(signal.SIGTERM)
     assert "503 Service Unavailable" in read_all(waiting)
     assert not read_all(streaming).endswith("0\r\n\r\n")
     assert served.end() == 0
-    assert time.monotonic() - started < 5
-    assert [line["status"] for line in served.lines if line["event"] == "request"] == [503, 503]
+    assert [line["status"] for line in served.lines if line.get("path") in ("/wait/a", "/stream/b")] == [503, 503]
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(process, second):
-    served = process("--grace", "60")
-    client = served.connect("/stream/b?n=1000")
-    client.recv(1)
+    served = process("--grace", "3600")
+    client = served.connect("/stream/b?n=100000")
+    served.busy(1)
     served.signal(signal.SIGTERM)
     time.sleep(0.3)
-    started = time.monotonic()
     served.signal(second)
     assert served.end() == (0 if second is signal.SIGTERM else 130)
-    assert time.monotonic() - started < 3
     assert served.lines[-1]["at_once"] is True
+    client.close()
 
 
 def test_the_limits_hold_under_python_o(process, tmp_path):
@@ -132,7 +143,7 @@ def test_the_limits_hold_under_python_o(process, tmp_path):
             " 413 ",
         ),
     ):
-        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
             client.sendall(sent)
             assert status in read_all(client).partition("\r\n")[0]
     served.signal(signal.SIGTERM)

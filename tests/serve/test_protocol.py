@@ -43,7 +43,7 @@ def test_a_half_sent_head_is_answered_with_408_however_it_drips(serve, drip):
         reply = client.reply()
         assert (reply.status, reply.error["code"]) == (408, "request_timeout")
         assert client.rest() == b""
-    assert 0.25 < time.monotonic() - started < 3
+    assert 0.25 < time.monotonic() - started < 4
     assert served.figure("http_refused_total", reason="request_timeout") == 1
 
 
@@ -171,7 +171,7 @@ def test_a_client_that_leaves_without_reading_its_answer_is_let_go(serve, until)
     client.ask("/flood")
     until(lambda: served.toy.sent > 10)
     client.close()
-    until(lambda: served.lines() and served.figure("http_connections") == 0, seconds=1.5)
+    until(lambda: served.lines() and served.figure("http_connections") == 0)
 
 
 def test_an_upgrade_to_another_protocol_is_not_taken_up(serve):
