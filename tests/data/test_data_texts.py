@@ -105,7 +105,13 @@ def test_bad_elements_of_an_array_are_rows_with_a_problem(tmp_path):
     path = tmp_path / "texts.json"
     path.write_text('[{"text": "a"}, 3, {"text": "\\ud800"}, {"text": ""}, {"id": 7, "text": "b"}]')
     rows = list(read_texts(str(path)))
-    assert [(row.row, row.problem is None) for row in rows] == [(1, True), (2, False), (3, False), (4, False), (5, True)]
+    assert [(row.row, row.problem is None) for row in rows] == [
+        (1, True),
+        (2, False),
+        (3, False),
+        (4, False),
+        (5, True),
+    ]
     path.write_text('[{"text": "a"}, {"text": ]')
     with pytest.raises(DataError, match="broken JSON in record 2 of the array"):
         list(read_texts(str(path)))
@@ -156,7 +162,9 @@ def test_a_row_of_a_table_with_too_few_or_too_many_cells(tmp_path):
 
 
 def test_parquet_rows_without_text(tmp_path):
-    path = _parquet(tmp_path / "texts.parquet", [{"id": 1, "text": "a"}, {"id": 2, "text": None}, {"id": 3, "text": " "}])
+    path = _parquet(
+        tmp_path / "texts.parquet", [{"id": 1, "text": "a"}, {"id": 2, "text": None}, {"id": 3, "text": " "}]
+    )
     assert [(row.id, row.problem) for row in read_texts(str(path))] == [
         ("1", None),
         ("2", "'text' is empty"),

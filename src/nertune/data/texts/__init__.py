@@ -86,9 +86,7 @@ def extent(source: str, *, form: str | None = None) -> Extent:
         return Extent(size=file.seek(0, 2))
 
 
-def _rows(
-    source: str, shown: str, whole: bool, form: str | None, keys: Keys, after: Place
-) -> Iterator[SourceText]:
+def _rows(source: str, shown: str, whole: bool, form: str | None, keys: Keys, after: Place) -> Iterator[SourceText]:
     form = form or form_of(source)
     if form == "parquet" and not whole:
         if source == "-":
@@ -128,7 +126,7 @@ def _stream(source: str) -> Iterator[tuple[BufferedReader, bool]]:
 
 def _unpacked(file: BufferedReader, seekable: bool) -> tuple[BufferedReader, bool]:
     if file.peek(2)[:2] == _GZIP:
-        return BufferedReader(GzipFile(fileobj=file)), False  # type: ignore[arg-type]
+        return BufferedReader(GzipFile(fileobj=file)), False
     return file, seekable
 
 

@@ -40,7 +40,7 @@ class Lines:
     def __iter__(self) -> Iterator[Line]:
         number, end = 0, 0
         if self.after.offset is not None and self.seekable:
-            number, end = self.after
+            number, end = self.after.row, self.after.offset
             self.file.seek(end)
         while raw := self.file.readline(LONGEST):
             number += 1
@@ -57,7 +57,9 @@ class Lines:
     def decoded(self, line: Line) -> str:
         """A line's characters, without the line break. Raises DataError for what is no text or too long."""
         if line.raw is None:
-            raise DataError(f"is longer than {LONGEST // _MEGABYTE} MB; cut the text", path=self.shown, line=line.number)
+            raise DataError(
+                f"is longer than {LONGEST // _MEGABYTE} MB; cut the text", path=self.shown, line=line.number
+            )
         raw = without_bom(line.raw, self.shown) if line.number == 1 else line.raw
         return decoded(raw, self.shown, line.number).rstrip("\r\n")
 

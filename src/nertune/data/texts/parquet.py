@@ -31,7 +31,9 @@ def from_parquet(source: str, keys: Keys, after: Place) -> Iterator[SourceText]:
         names = table.schema_arrow.names
         if keys.text not in names:
             named = ", ".join(map(repr, names))
-            message = f"has no column {keys.text!r}; its columns are {named}. Name the one that holds the texts (--text-key)"
+            message = (
+                f"has no column {keys.text!r}; its columns are {named}. Name the one that holds the texts (--text-key)"
+            )
             raise DataError(message, path=source)
         kind = table.schema_arrow.field(keys.text).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -29,7 +29,9 @@ def from_table(lines: Lines, *, keys: Keys, dialect: str) -> Iterator[SourceText
     records, header = _begun(lines, dialect)
     if keys.text not in header:
         named = ", ".join(map(repr, header))
-        message = f"has no column {keys.text!r}; its columns are {named}. Name the one that holds the texts (--text-key)"
+        message = (
+            f"has no column {keys.text!r}; its columns are {named}. Name the one that holds the texts (--text-key)"
+        )
         raise DataError(message, path=lines.shown, line=1)
     place, own = header.index(keys.text), header.index(keys.id) if keys.id in header else None
     for number, cells, end, problem in records:
@@ -54,12 +56,12 @@ def _begun(lines: Lines, dialect: str) -> tuple[Iterator[_Cells], list[str]]:
     jumps = after != BEGINNING and after.offset is not None and lines.seekable
     beginning = Lines(lines.file, lines.seekable, lines.shown)
     records = _records(beginning, dialect, 0)
-    for _, header, _, problem in records:
-        if problem is not None:
-            raise DataError(f"its header cannot be read: {problem}", path=lines.shown, line=1)
-        break
-    else:
-        return iter(()), ["text"]
+    found = next(records, None)
+    if found is None:
+        raise DataError("holds no text", path=lines.shown)
+    _, header, _, problem = found
+    if problem is not None:
+        raise DataError(f"its header cannot be read: {problem}", path=lines.shown, line=1)
     if jumps:
         records = _records(lines, dialect, after.row)
     return (record for record in records if record[0] > after.row), header
