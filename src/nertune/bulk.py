@@ -111,10 +111,15 @@ def extract_file(
         results = _from_workers(coming, factory, workers)
     else:
         results = _from_here(coming, factory(), progress.within)
-    with output, progress:
-        for outcomes in results:
-            output.write(outcomes)
-            progress.update(output.standing)
+    try:
+        with output, progress:
+            for outcomes in results:
+                output.write(outcomes)
+                progress.update(output.standing)
+    except BaseException:
+        if done := output.standing.written + output.standing.failed:
+            line(f"nertune: {done} rows are done; the same command with --resume goes on after them")
+        raise
     return _told(output, before)
 
 

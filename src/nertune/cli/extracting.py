@@ -95,6 +95,8 @@ def _extract(options: argparse.Namespace) -> int:
         if getattr(options, name):
             why = "goes with FILE and --out OUT, and with neither --text nor --show nor --debug"
             raise InputError(f"--{name} {why}: it is for large files")
+    if options.show and target is not None:
+        raise InputError("--show prints, and --out writes JSON: give one of them")
     if kept and target is not None and target.exists():
         raise InputError(f"{target} is there already; delete it, or name another --out")
     texts = _texts(options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import NamedTuple, Protocol, TypeAlias
 
 from nertune.errors import InputError, NertuneError
@@ -13,8 +12,10 @@ from nertune.schema import Prediction, SourceText
 
 __all__ = ["CHUNK", "BulkRecognizer", "Chunk", "Outcome", "chunked", "recognize", "refused", "told"]
 
-# Rows that are given to an engine together. It runs empty once a chunk: with 96 places, 129 steps instead of 124.
+# Rows, and characters, that are given to an engine together. It runs empty once a chunk: with 96 places, 129 steps instead
+# of 124 for the same tokens, in the same time on a processor.
 CHUNK = 256
+_CHARACTERS = 1 << 20
 Chunk: TypeAlias = Sequence[SourceText]
 
 
@@ -35,10 +36,17 @@ class BulkRecognizer(Protocol):
 
 
 def chunked(rows: Iterable[SourceText], size: int = CHUNK) -> Iterator[Chunk]:
-    """Rows in chunks of `size`, the last one shorter."""
-    waiting = iter(rows)
-    while chunk := tuple(islice(waiting, size)):
-        yield chunk
+    """Rows in chunks of `size`, of fewer where a million characters are reached, the last one shorter."""
+    chunk: list[SourceText] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += len(row.text)
+        if len(chunk) == size or characters >= _CHARACTERS:
+            yield tuple(chunk)
+            chunk, characters = [], 0
+    if chunk:
+        yield tuple(chunk)
 
 
 def recognize(
@@ -94,5 +102,5 @@ def refused(row: SourceText) -> Outcome:
 
 def told(error: Exception) -> str:
     """Why a text could not be used, for the one text that was given."""
-    message = str(error).removeprefix("text 1: ")
+    message = str(error).removeprefix("text 1: ").removeprefix("text 1 ")
     return message if isinstance(error, InputError) else f"{type(error).__name__}: {message}"

@@ -15,7 +15,9 @@ from nertune.schema import SourceText
 
 __all__ = ["Asking", "SteadyEngine", "recognize_steadily"]
 
-_ROWS = 1024  # at most between the first one that is not answered and the last one that was read
+# At most between the first row that is not answered and the last one that was read.
+_ROWS = 1024
+_CHARACTERS = 4 << 20
 
 
 class Asking(Protocol):
@@ -87,13 +89,14 @@ def _slide(
 ) -> Iterator[list[Outcome]]:
     held: deque[_Row] = deque()
     asked: dict[tuple[int, int], _Row] = {}
-    number, ended = 0, False
+    number, characters, ended = 0, 0, False
     while True:
-        while not ended and len(held) < ahead and len(asking) < 2 * at_once:
+        while not ended and len(held) < ahead and characters < _CHARACTERS and len(asking) < 2 * at_once:
             source = next(coming, None)
             ended = source is None
             if source is not None:
                 number += 1
+                characters += len(source.text)
                 held.append(_Row(source))
                 _ask(recognizer, asking, asked, held[-1], number)
         if len(asking):
@@ -107,6 +110,7 @@ def _slide(
         ready = []
         while held and (outcome := held[0].outcome) is not None:
             ready.append(outcome)
+            characters -= len(outcome.source.text)
             held.popleft()
         if ready:
             yield ready
