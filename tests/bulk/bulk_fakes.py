@@ -21,7 +21,10 @@ from nertune.schema import Entity, Prediction
 
 
 class Fake:
-    """Finds the first character of each text, 256 texts in `delay` seconds. 毒: refused. 炸: an error of another kind. 杀: kills the process."""
+    """Finds the first character of each text, 256 texts in `delay` seconds.
+
+    毒: refused. 炸: an error of another kind. 杀: kills the process. 断: the server is gone.
+    """
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -146,16 +147,17 @@ def test_a_bug_that_meets_every_text_is_told_as_it_is(job, tmp_path):
         job(source, tmp_path / "out.jsonl")
 
 
-def test_two_processes_do_not_write_one_file(job, rows, tmp_path, monkeypatch):
+def test_two_processes_do_not_write_one_file(tmp_path):
     out = tmp_path / "out.jsonl"
-    with Output(out, tmp_path / "failed", {}, resume=True):
-        with pytest.raises(InputError, match="being written by another process"):
-            Output(out, tmp_path / "failed", {}, resume=True).__enter__()
+    second = Output(out, tmp_path / "failed", {}, resume=True)
+    with (
+        Output(out, tmp_path / "failed", {}, resume=True),
+        pytest.raises(InputError, match="being written by another process"),
+    ):
+        second.__enter__()
 
 
-def test_gzipped_and_piped_input_are_gone_on_with_too(job, fakes, rows, tmp_path, monkeypatch):
-    import gzip
-
+def test_gzipped_input_is_gone_on_with_too(job, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "_SECONDS", 0)
     packed = tmp_path / "rows.jsonl.gz"
     packed.write_bytes(gzip.compress(rows.read_bytes()))
@@ -166,9 +168,10 @@ def test_gzipped_and_piped_input_are_gone_on_with_too(job, fakes, rows, tmp_path
         write(self, outcomes)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Output, "write", stop)
-        job(packed, tmp_path / "out.jsonl")
+        with pytest.raises(KeyboardInterrupt):
+            job(packed, tmp_path / "out.jsonl")
     assert job(packed, tmp_path / "out.jsonl", resume=True) == 3
     assert _files(tmp_path / "out.jsonl") == _files(tmp_path / "whole.jsonl")
 

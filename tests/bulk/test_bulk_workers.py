@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 
+import psutil
 import pytest
 
 from nertune.extract.bulk import Workers, chunked, recognize
@@ -68,19 +72,12 @@ def test_what_is_no_rows_fault_ends_the_job(fakes, factory, text, expected, exit
 
 @pytest.mark.slow
 def test_a_killed_job_leaves_no_process_behind_and_goes_on_with_workers(fakes, job, tmp_path):
-    import subprocess
-    import sys
-    import time
-    from pathlib import Path
-
-    import psutil
-
     source = tmp_path / "rows.jsonl"
     fakes.write_rows(source, 1000, killers=[400])
     command = [sys.executable, fakes.__file__, str(source), str(tmp_path / "out.jsonl"), "--workers", "2"]
     with subprocess.Popen([*command, "--delay", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout.readline() == b"begins\n"
-        while not (Path(tmp_path) / "out.jsonl").exists() or not (tmp_path / "out.jsonl").stat().st_size:
+        while not (tmp_path / "out.jsonl").exists() or not (tmp_path / "out.jsonl").stat().st_size:
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
@@ -90,7 +87,7 @@ def test_a_killed_job_leaves_no_process_behind_and_goes_on_with_workers(fakes, j
     assert ended.returncode == 3, ended.stderr
     fakes.write_rows(source, 1000)
     job(source, tmp_path / "whole.jsonl")
-    written = [line for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    written = (tmp_path / "out.jsonl").read_bytes().splitlines()
     expected = [line for line in (tmp_path / "whole.jsonl").read_bytes().splitlines() if b'"id": "400"' not in line]
     assert written == expected
     assert (tmp_path / "out.failed.jsonl").read_text(encoding="utf-8").count("was killed by signal 9") == 1

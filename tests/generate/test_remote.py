@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -454,3 +455,33 @@ def test_requests_are_json_all_the_way(vllm):
     """Nothing of a request is an object of Python's own."""
     engine(vllm).generate([REQUEST])
     assert json.loads(json.dumps(vllm.posts()[0].body)) == vllm.posts()[0].body
+
+
+def test_requests_that_come_one_by_one_keep_the_server_busy(vllm, fake):
+    vllm.answers[COMPLETIONS] = lambda body: threading.Event().wait(0.05) or fake.completion([body["prompt"][-1], 106])
+    asking = engine(vllm, concurrency=4).asking()
+    for number in range(12):
+        asking.add(number, replace(REQUEST, prompt_ids=(5, number)))
+    found = {}
+    while len(asking):
+        found |= asking.step()
+    assert {number: answer.ids for number, answer in found.items()} == {number: (number,) for number in range(12)}
+    assert vllm.most_at_once == 4
+    asking.close()
+
+
+def test_of_requests_that_come_one_by_one_a_refused_one_is_named_and_a_failing_server_ends_all(vllm, fake):
+    too_long = {"object": "error", "message": "This model's maximum context length is 10 tokens", "code": 400}
+    vllm.troubles = [fake.Trouble(400, too_long)]
+    asking = engine(vllm, concurrency=1, retries=0).asking()
+    asking.add("long", REQUEST)
+    asking.add("good", REQUEST)
+    found = asking.step()
+    while len(asking):
+        found |= asking.step()
+    assert isinstance(found["long"], InputError)
+    assert found["good"] == Completion((7, 9), "end")
+    vllm.troubles = [fake.Trouble(401, {"error": {"message": "no"}})]
+    asking.add("next", REQUEST)
+    with pytest.raises(EndpointError):
+        asking.step()
