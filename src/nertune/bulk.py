@@ -101,8 +101,8 @@ def extract_file(
     after = Place(before.row, before.offset) if before.row else BEGINNING
     rows = source.rows(after)
     first = next(rows, None)
-    coming: Iterable[SourceText] = () if first is None else chain([first], rows)
     progress = _Progress(source, before)
+    coming: Iterable[SourceText] = () if first is None else map(progress.read, chain([first], rows))
     if first is None:
         results: Iterator[list[Outcome]] = iter(())
     elif cluster is not None:
@@ -194,6 +194,7 @@ class _Progress:
         self._extent = source.extent()
         self._before = before.written + before.failed
         self._now = before
+        self._read, self._offset = self._before, before.offset
 
     def __enter__(self) -> _Progress:
         self._started = time.monotonic()
@@ -206,12 +207,17 @@ class _Progress:
     ) -> None:
         self._meter.__exit__(kind, error, trace)
 
+    def read(self, row: SourceText) -> SourceText:
+        """A row was read; where it ends tells how many there will be."""
+        self._read, self._offset = self._read + 1, row.offset
+        return row
+
     def within(self, more: int) -> None:
         """So many rows of the chunk at hand are through."""
         done = self._now.written + self._now.failed + more
         total = self._extent.rows
-        if total is None and self._extent.size and self._now.offset:
-            total = round((self._now.written + self._now.failed) * self._extent.size / self._now.offset)
+        if total is None and self._extent.size and self._offset:
+            total = round(self._read * self._extent.size / self._offset)
         rate = (done - self._before) / max(1e-3, time.monotonic() - self._started)
         failed = f", {self._now.failed} failed" if self._now.failed else ""
         self._meter.update(done, total=total and max(total, done), extra=f"{rate:.1f} rows/s{failed}")
@@ -219,6 +225,8 @@ class _Progress:
     def update(self, now: Standing) -> None:
         """A chunk is through."""
         self._now = now
+        if now.written + now.failed > self._read:  # read elsewhere
+            self._read, self._offset = now.written + now.failed, now.offset
         self.within(0)
 
 

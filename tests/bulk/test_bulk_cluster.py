@@ -23,6 +23,17 @@ def _actors(driver: psutil.Process) -> list[psutil.Process]:
     return [child for child in driver.children(recursive=True) if "_Actor" in " ".join(child.cmdline())]
 
 
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def _listening(process: psutil.Process) -> list[str]:
+    try:
+        connections = process.net_connections()
+    except psutil.NoSuchProcess:
+        return []
+    return [connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN]
+
+
 def _wait_for_rows(out: Path, process: subprocess.Popen, rows: int) -> None:
     record = out.with_name(out.name + ".progress")
     while not record.exists() or json.loads(record.read_text())["standing"]["row"] < rows:
@@ -37,7 +48,9 @@ def _files(out: Path) -> tuple[bytes, bytes]:
 def _end_with_an_actor_killed(command: list[str], out: Path, after: int) -> None:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         _wait_for_rows(out, process, after)
-        actors = _actors(psutil.Process(process.pid))
+        driver = psutil.Process(process.pid)
+        assert {ip for child in [driver, *driver.children(recursive=True)] for ip in _listening(child)} <= LOOPBACK
+        actors = _actors(driver)
         assert actors
         actors[0].kill()
         said = process.stderr.read()

@@ -143,6 +143,10 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if cluster.address == "local":
+        # Ray binds to the loopback only where it takes the machine for one that can be in no cluster, whatever address it
+        # is given; the name of the switch is from the systems on which that is the default. Read when ray is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
         import ray.data
@@ -158,13 +162,13 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
                 num_cpus=cluster.cpus,
                 object_store_memory=cluster.store,
                 include_dashboard=False,
-                _node_ip_address="127.0.0.1",
                 **quiet,
             )
         else:
             ray.init(cluster.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise NertuneError(f"--ray {cluster.address}: {str(error).strip().splitlines()[0]}") from error
+        reason = str(error).strip().splitlines()[0]
+        raise NertuneError(f"--ray {cluster.address}: {reason} --ray local starts one on this machine") from error
     try:
         yield ray
     finally:
