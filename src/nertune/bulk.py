@@ -6,7 +6,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -103,8 +104,9 @@ def extract_file(
     first = next(rows, None)
     progress = _Progress(source, before)
     coming: Iterable[SourceText] = () if first is None else map(progress.read, chain([first], rows))
+    results: Generator[list[Outcome], None, None]
     if first is None:
-        results: Iterator[list[Outcome]] = iter(())
+        results = _nothing()
     elif cluster is not None:
         results = recognize_on_ray(partial(source.chunks, after), factory, cluster)
     elif workers is not None:
@@ -112,7 +114,7 @@ def extract_file(
     else:
         results = _from_here(coming, factory(), progress.within)
     try:
-        with output, progress:
+        with output, progress, closing(results):
             for outcomes in results:
                 output.write(outcomes)
                 progress.update(output.standing)
@@ -172,7 +174,7 @@ def _from_here(
     recognizer: Any,
     done: Callable[[int], None],
     trace: Callable[[Any], None] | None = None,
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome], None, None]:
     """A server is kept busy; a model on this machine is given chunks, so that its numbers are the same however often it is
     interrupted.
     """
@@ -182,7 +184,11 @@ def _from_here(
     return (recognize(recognizer, chunk, done=done, trace=trace) for chunk in chunked(rows))
 
 
-def _from_workers(rows: Iterable[SourceText], factory: Factory, count: int) -> Iterator[list[Outcome]]:
+def _nothing() -> Generator[list[Outcome], None, None]:
+    yield from ()
+
+
+def _from_workers(rows: Iterable[SourceText], factory: Factory, count: int) -> Generator[list[Outcome], None, None]:
     with Workers(factory, count) as workers:
         yield from workers.run(chunked(rows))
 

@@ -73,7 +73,7 @@ def test_what_is_no_rows_fault_ends_the_job(fakes, factory, text, expected, exit
 @pytest.mark.slow
 def test_a_killed_job_leaves_no_process_behind_and_goes_on_with_workers(fakes, job, tmp_path):
     source = tmp_path / "rows.jsonl"
-    fakes.write_rows(source, 1000, killers=[400])
+    fakes.write_rows(source, 520, killers=[515])
     command = [sys.executable, fakes.__file__, str(source), str(tmp_path / "out.jsonl"), "--workers", "2"]
     with subprocess.Popen([*command, "--delay", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout.readline() == b"begins\n"
@@ -85,9 +85,9 @@ def test_a_killed_job_leaves_no_process_behind_and_goes_on_with_workers(fakes, j
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     ended = subprocess.run(command, capture_output=True, check=False)
     assert ended.returncode == 3, ended.stderr
-    fakes.write_rows(source, 1000)
+    fakes.write_rows(source, 520)
     job(source, tmp_path / "whole.jsonl")
     written = (tmp_path / "out.jsonl").read_bytes().splitlines()
-    expected = [line for line in (tmp_path / "whole.jsonl").read_bytes().splitlines() if b'"id": "400"' not in line]
+    expected = [line for line in (tmp_path / "whole.jsonl").read_bytes().splitlines() if b'"id": "515"' not in line]
     assert written == expected
     assert (tmp_path / "out.failed.jsonl").read_text(encoding="utf-8").count("was killed by signal 9") == 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class Cluster(NamedTuple):
 
 def recognize_on_ray(
     chunks: Callable[[], Iterable[Chunk]], factory: Factory, cluster: Cluster
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome], None, None]:
     """Outcomes of chunks in their order. `chunks` is called on the cluster and reads the input there.
 
     Both functions are pickled; on clusters of several nodes, what they read must be found under the same path on each.

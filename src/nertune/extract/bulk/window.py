@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -75,7 +75,7 @@ class _Row:
 
 def recognize_steadily(
     recognizer: Recognizer, engine: SteadyEngine, rows: Iterable[SourceText], *, ahead: int = _ROWS
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome], None, None]:
     """Outcomes in the order of the rows, as they come; at most `ahead` rows are held. Raises what the engine does."""
     asking = engine.asking()
     try:
