@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import nertune
-from nertune import data
+from nertune import data, terminal
 from nertune.cli import main
 from nertune.errors import InputError, UnknownModelError
 from nertune.extract import Recognizer
@@ -357,6 +359,23 @@ def test_a_model_that_cannot_be_loaded_leaves_no_output(capsys, tmp_path):
         capsys, ["extract", "no-run", str(tmp_path / "texts.txt"), "-o", str(out)]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "workers", "cluster"),
+    [(["--workers", "3"], 3, None), (["--ray", "auto", "--workers", "3"], None, ("auto", 3, None, None))],
+)
+def test_workers_and_actors_are_given_what_makes_the_model(monkeypatch, tmp_path, arguments, workers, cluster):
+    given = {}
+    monkeypatch.setattr("nertune.bulk.extract_file", lambda source, factory, **rest: given.update(rest, f=factory) or 0)
+    (tmp_path / "texts.txt").write_text("叶老桂\n", encoding="utf-8")
+    assert main(["extract", "no-run", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out"), *arguments]) == 0
+    assert (given["workers"], given["cluster"]) == (workers, cluster)
+    threads = torch.get_num_threads()
+    with pytest.raises(InputError, match="no such run directory"):
+        pickle.loads(pickle.dumps(given["f"]))()
+    torch.set_num_threads(threads)
+    terminal.stderr.quiet = terminal.stdout.quiet = False
 
 
 def test_texts_shown_in_full_have_the_number_of_their_row(capsys, scripted_model, tmp_path):
