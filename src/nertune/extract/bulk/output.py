@@ -179,8 +179,9 @@ class Output:
             record = json.loads(self.progress.read_text(encoding="utf-8"))
             standing = Standing(**record["standing"])
             before = record["made_from"]
-            assert record["version"] == _VERSION
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
+            if record["version"] != _VERSION:
+                raise ValueError(f"version {record['version']!r}")
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.progress}: is no record of an extraction's progress; it cannot go on") from error
         changed = next(_differences(before, self._made_from), None)
         if changed is not None:
