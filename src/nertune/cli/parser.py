@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from nertune import __version__
+from nertune.cli.extracting import add_extract
 from nertune.cli.files import add_data, add_doctor
 from nertune.cli.options import Parser
-from nertune.cli.recognizing import add_calibrate, add_evaluate, add_extract, add_parity
+from nertune.cli.recognizing import add_calibrate, add_evaluate, add_parity
 from nertune.cli.training import add_preview, add_quickstart, add_train
 
 __all__ = ["build_parser"]

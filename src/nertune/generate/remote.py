@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nertune.errors import EndpointError
+from nertune.generate.asking import RemoteAsking
 from nertune.generate.endpoint import Endpoint
 from nertune.generate.engine import Completion, Request
 from nertune.schema import StopReason
@@ -44,6 +45,15 @@ class RemoteEngine:
         self._slots = threading.BoundedSemaphore(concurrency)
         self._token_ids = token_ids
         self._sampling: dict[str, Any] = {"temperature": 0}
+
+    @property
+    def at_once(self) -> int:
+        """Requests that are sent together."""
+        return self._concurrency
+
+    def asking(self) -> RemoteAsking:
+        """For requests that come one after another: keeps the server busy, whatever answers are waited for."""
+        return RemoteAsking(lambda request: self._ask(request, 1), self._concurrency)
 
     def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
         """Raises InputError for a prompt that the server finds too long, else as Endpoint.call."""
