@@ -24,7 +24,7 @@ from nertune.evaluate.measures import Measure
 from nertune.evaluate.reliability import draw_reliability
 from nertune.extract import Recognizer, ground
 from nertune.extract.trace import show
-from nertune.prompt import PromptSpec, answer_format, load_template, refuse_unwritable
+from nertune.prompt import PromptSpec, answer_format, fitted, load_template, refuse_unwritable
 from nertune.run import RELIABILITY, RunManifest
 from nertune.schema import Document, Entity, Prediction
 from nertune.terminal import Meter, highlight, stderr, stdout
@@ -200,7 +200,7 @@ def _scored(document: Document) -> set[tuple[Entity, float | None]]:
 
 
 def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -> list[data.AlpacaRow]:
-    spec = PromptSpec(load_template(template), corpus.labels, answer_format(answer))
+    spec = PromptSpec(load_template(template), corpus.labels, fitted(answer_format(answer), corpus.documents))
     refuse_unwritable(
         (f"{source}: document {number}", spec.answer, document) for number, document in enumerate(corpus.documents, 1)
     )

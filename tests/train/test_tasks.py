@@ -65,7 +65,7 @@ def test_the_manifest_names_the_tasks_and_a_plain_run_s_is_as_it_was(two_tasks, 
     written = json.loads((train(tasks).folder / "nertune.json").read_text(encoding="utf-8"))
     assert list(written["tasks"]) == ["people", "drugs"]
     assert written["tasks"]["drugs"]["labels"] == ["病", "药"]
-    assert written["tasks"]["people"]["answer"] == {"format": "inline", "depth": 3}
+    assert written["tasks"]["people"]["answer"] == {"format": "inline", "depth": 1}
     alone = json.loads((train(plain).folder / "nertune.json").read_text(encoding="utf-8"))
     keys = ["format", "base_model", "prompt", "template_hash", "stop_ids", "max_tokens", "versions"]
     keys += ["kind", "tokens", "quantize", "loss_tokens"]

@@ -26,7 +26,9 @@ def crossing(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", ["inline", "xml"])
 def test_all_of_them_are_counted_and_the_first_named(recipe, crossing, name):
-    made = recipe(data={"train": str(crossing), "validation": 0.5}, answer=name, model="no/such/model")
+    made = recipe(
+        data={"train": str(crossing), "validation": 0.5}, answer={"format": name, "depth": 3}, model="no/such/model"
+    )
     with pytest.raises(InputError) as raised:
         load_tasks(made)
     message = str(raised.value)
@@ -39,7 +41,7 @@ def test_all_of_them_are_counted_and_the_first_named(recipe, crossing, name):
 
 def test_they_are_counted_over_all_tasks(two_tasks, crossing):
     crossed = {"data": {"train": str(crossing)}, "labels": ["a", "b"], "answer": "inline"}
-    with pytest.raises(InputError, match=r"7 of \d+ documents cannot be written") as raised:
+    with pytest.raises(InputError, match=r"6 of \d+ documents cannot be written") as raised:
         load_tasks(two_tasks(drugs_task=crossed))
     assert "drugs: " in str(raised.value)
     load_tasks(two_tasks(drugs_task=crossed | {"answer": "grouped"}))
@@ -55,7 +57,7 @@ def test_train_preview_and_conversion_say_the_same(recipe, crossing, tmp_path, c
     ):
         assert main(command) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert "7 of 10 documents cannot be written in their answer format: 6 with entities that cross (xml)" in said
+        assert "6 of 10 documents cannot be written in their answer format: 6 with entities that cross (xml)" in said
     assert not (tmp_path / "a.json").exists()
 
 
@@ -78,3 +80,22 @@ def test_every_format_converts_and_is_named_by_a_recipe(recipe, corpus, tmp_path
     assert main(["data", "convert", str(corpus), str(target), "--to", "alpaca", "--answer", name]) == 0
     written = [row["output"] for row in json.loads(target.read_text(encoding="utf-8"))]
     assert written == [task.spec.answer.write(document) for document in data.read(corpus).documents]
+
+
+def test_marks_nest_as_deep_as_the_data_unless_the_recipe_says_how_deep(recipe, tmp_path):
+    nested = [
+        Document.of("甲乙丙", [("a", 0, 3), ("b", 0, 2), ("a", 0, 1), ("b", 0, 1)]),
+        Document.of("甲", [("a", 0, 1)]),
+    ]
+    flat = [Document.of("甲乙", [("a", 0, 1), ("b", 1, 2)])] * 2
+    depths = []
+    for name, documents, answer in (
+        ("nested", nested, "xml"),
+        ("flat", flat, "inline"),
+        ("flat", flat, {"format": "inline", "depth": 2}),
+    ):
+        path = tmp_path / f"{name}.jsonl"
+        data.write(documents, path, format="entities")
+        (task,) = load_tasks(recipe(data={"train": str(path), "validation": 0}, answer=answer, model="no/such/model"))
+        depths.append(task.spec.answer.options())
+    assert depths == [{"depth": 4}, {"depth": 1}, {"depth": 2}]

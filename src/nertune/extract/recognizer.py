@@ -16,7 +16,7 @@ from nertune.generate import Completion, Engine, Request
 from nertune.prompt import ParsedAnswer, Renderer
 from nertune.schema import Prediction
 
-__all__ = ["Recognizer", "answer_limit"]
+__all__ = ["Prepared", "Recognizer", "answer_limit"]
 
 # An answer may copy the text and add labels, and the copy may be tokenized less well than the text was.
 _ANSWER_BASE, _ANSWER_FACTOR = 48, 3
@@ -25,6 +25,16 @@ _ANSWER_BASE, _ANSWER_FACTOR = 48, 3
 def answer_limit(own: int) -> int:
     """Tokens that the answer about a text of `own` tokens may have."""
     return _ANSWER_BASE + _ANSWER_FACTOR * own
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Texts on their way to an engine. `parts`: the windows of each; `shown` and `requests`: of all windows, in order."""
+
+    texts: tuple[str, ...]
+    parts: tuple[Parts, ...]
+    shown: tuple[str, ...]
+    requests: tuple[Request, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +76,28 @@ class Recognizer:
         `done(n)` is told how many texts have been read so far, an estimate where some are read in windows. `trace` is
         given, at the end, what was sent for each window of each text and what came back.
         """
+        prepared = self.prepare(texts)
+        total = len(prepared.requests)
+        tell = (lambda ended: done(ended * len(texts) // max(1, total))) if done else None
+        return self.read(prepared, self.engine.generate(prepared.requests, done=tell), trace=trace)
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """What an engine is to be asked about texts: for whoever has an engine of their own kind. Raises InputError."""
         parts = [self._parts(number, text) for number, text in enumerate(texts, 1)]
         shown = [text[w.start : w.end] for text, own in zip(texts, parts, strict=True) for w in own.windows]
-        requests = [self._request(piece) for piece in shown]
-        tell = (lambda ended: done(ended * len(texts) // max(1, len(requests)))) if done else None
-        answers = iter(zip(shown, requests, self.engine.generate(requests, done=tell), strict=True))
+        return Prepared(tuple(texts), tuple(parts), tuple(shown), tuple(map(self._request, shown)))
+
+    def read(
+        self,
+        prepared: Prepared,
+        completions: Sequence[Completion],
+        *,
+        trace: Callable[[Trace], None] | None = None,
+    ) -> list[Prediction]:
+        """What an engine's answers to `prepared.requests` say, one prediction a text."""
+        answers = iter(zip(prepared.shown, prepared.requests, completions, strict=True))
         predictions = []
-        for number, (text, own) in enumerate(zip(texts, parts, strict=True), 1):
+        for number, (text, own) in enumerate(zip(prepared.texts, prepared.parts, strict=True), 1):
             answered = list(islice(answers, len(own.windows)))
             if trace:
                 for found in traces(self.renderer, number, own, answered):
@@ -105,7 +130,8 @@ class Recognizer:
         starts_alike = prompt_ids[: len(shared)] == shared
         limit = self.max_new_tokens
         if limit is None:
-            own = max(len(prompt_ids) - len(shared), len(self.renderer.answer_ids(text)))
+            # What follows the shared prefix is the text and the prompt's end, so no less than the text's own tokens.
+            own = len(prompt_ids) - len(shared) if starts_alike else len(self.renderer.answer_ids(text))
             limit = answer_limit(own)
         return Request(
             prompt_ids,

@@ -8,6 +8,7 @@ from nertune.prompt.answers import (
     Refusal,
     Written,
     answer_format,
+    fitted,
     refuse_unwritable,
 )
 from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
@@ -32,6 +33,7 @@ __all__ = [
     "Written",
     "answer_format",
     "builtin_templates",
+    "fitted",
     "load_template",
     "refuse_unwritable",
     "template_hash",

@@ -122,7 +122,7 @@ class Renderer:
 
     def schema(self) -> Mapping[str, Any] | None:
         """A JSON schema of the answers; None where they are no JSON values."""
-        return self.spec.answer.schema(self.spec.labels)
+        return self._schema
 
     def draft(self, text: str) -> Callable[[str], str]:
         """From an unfinished answer to what most likely follows it."""
@@ -186,6 +186,10 @@ class Renderer:
         return tuple(
             a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
         )
+
+    @cached_property
+    def _schema(self) -> Mapping[str, Any] | None:
+        return self.spec.answer.schema(self.spec.labels)
 
     @cached_property
     def _places(self) -> TokenPlaces:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nertune import data
 from nertune.errors import InputError
-from nertune.prompt import PromptSpec, Renderer, Row, refuse_unwritable
+from nertune.prompt import PromptSpec, Renderer, Row, fitted, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
@@ -117,11 +117,14 @@ def _load(name: str, section: TaskSection) -> Task:
     corpus, train, validation, notes = _documents(section.data, section.labels)
     labels = _labels(section, [*train, *validation], at=f"tasks.{name}.labels" if name else "labels")
     answer = section.answer if section.answer is not None else "inline"
+    form = parse_answer(answer)
+    if isinstance(answer, str) or "depth" not in answer:
+        form = fitted(form, [*train, *validation])
     numbers = {id(document): number for number, document in enumerate(corpus, 1)}
     held_out = section.data.validation
     return Task(
         name=name,
-        spec=PromptSpec((section.prompt or PromptSection()).load(), labels, parse_answer(answer)),
+        spec=PromptSpec((section.prompt or PromptSection()).load(), labels, form),
         train=train,
         validation=validation,
         train_numbers=tuple(numbers[id(document)] for document in train),

@@ -11,6 +11,7 @@ from nertune.prompt.answers.base import AnswerFormat, ParsedAnswer, Placed, Refu
 from nertune.prompt.answers.grouped import GroupedAnswer
 from nertune.prompt.answers.inline import InlineAnswer
 from nertune.prompt.answers.listed import JsonAnswer, JsonLinesAnswer
+from nertune.prompt.answers.marks import depth_of
 from nertune.prompt.answers.xml import XmlAnswer
 from nertune.schema import Document
 
@@ -27,6 +28,7 @@ __all__ = [
     "Written",
     "XmlAnswer",
     "answer_format",
+    "fitted",
     "refuse_unwritable",
 ]
 
@@ -57,6 +59,16 @@ def answer_format(name: str, options: Mapping[str, Any] | None = None) -> Answer
             expected = type(known[key]).__name__
             raise InputError(f"option {key!r} of answer format {name!r} must be a {expected}, found {value!r}")
     return ANSWER_FORMATS[name](**options)
+
+
+def fitted(form: AnswerFormat, documents: Iterable[Document]) -> AnswerFormat:
+    """The format with the one setting that documents decide: marks nest as deep as they do there, and no deeper.
+
+    A model writes what it was shown. A grammar that nests deeper lets an uncertain model open marks inside marks.
+    """
+    if "depth" not in form.options():
+        return form
+    return answer_format(form.name, {**form.options(), "depth": depth_of(documents)})
 
 
 def refuse_unwritable(documents: Iterable[tuple[str, AnswerFormat, Document]]) -> None:

@@ -5,13 +5,13 @@ Marks nest and never cross. How deep they nest is a setting of the format, as it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from nertune.errors import InputError
 from nertune.prompt.answers.base import Refusal
 from nertune.schema import Document, Entity, LabelSet
 
-__all__ = ["DEPTH", "check_depth", "completed", "refusal", "resumed", "write_marked"]
+__all__ = ["DEPTH", "check_depth", "completed", "depth_of", "refusal", "resumed", "write_marked"]
 
 DEPTH = 3
 _DEEPEST = 16  # the grammar grows with labels times depth
@@ -22,6 +22,19 @@ def check_depth(depth: int) -> None:
     """Raises InputError for a depth that no grammar is written for."""
     if not 1 <= depth <= _DEEPEST:
         raise InputError(f"depth: {depth} entities inside each other; it must be from 1 to {_DEEPEST}")
+
+
+def depth_of(documents: Iterable[Document]) -> int:
+    """How many entities lie inside each other at most, between 1 and the deepest that a grammar is written for."""
+    deepest = 1
+    for document in documents:
+        ends: list[int] = []
+        for entity in document.entities:
+            while ends and ends[-1] <= entity.start:
+                ends.pop()
+            ends.append(entity.end)
+            deepest = max(deepest, len(ends))
+    return min(deepest, _DEEPEST)
 
 
 def refusal(document: Document, *, depth: int, name: str) -> Refusal | None:
