@@ -57,8 +57,8 @@ class LocalEngine:
         self.shares_prefix = shares_prefix
         self.model = model.eval()
         self._head = ChoiceHead.take_over(model)
-        self._vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
-        self.vocabulary = Vocabulary(tokenizer, self._vocabulary_size) if tokenizer is not None else None
+        self.vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
+        self.vocabulary = Vocabulary(tokenizer, self.vocabulary_size) if tokenizer is not None else None
         self.batch_size = batch_size
         self.drafts = drafts
         self.places = max(1, memory // _bytes_per_token(model))
@@ -92,7 +92,7 @@ class LocalEngine:
         `number`: how it is called.
         """
         ids = request.prompt_ids
-        size = self._vocabulary_size
+        size = self.vocabulary_size
         if not ids or min(ids) < 0 or max(ids) >= size or any(not 0 <= token < size for token in request.stop_ids):
             raise InputError(f"a prompt is at least one token id, and token ids are from 0 to {size - 1}")
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -126,7 +126,7 @@ class LocalEngine:
             start += count
         ids = [token for layout in layouts for token in layout.ids] + [0] * padding
         options = [option for layout in layouts for option in layout.options]
-        tokens, allowed = _candidates(options, self._vocabulary_size)
+        tokens, allowed = _candidates(options, self.vocabulary_size)
         device = self.model.device
         self._head.candidates = None if tokens is None else torch.from_numpy(tokens).to(device)
         logits_QC: Tensor = self.model(
