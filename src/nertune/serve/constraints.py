@@ -14,7 +14,7 @@ from nertune.serve.fields import Text
 __all__ = ["ResponseFormat", "StructuredOutputs", "grammar_of"]
 
 # Between the parts of a JSON value; without a limit a model may go on with it for ever.
-_SPACE = r"[ \n\t]{0,40}"
+_SPACE = r"[ \n\t]{0,20}"
 
 
 class _Strict(BaseModel):
