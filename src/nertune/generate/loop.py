@@ -76,7 +76,10 @@ class Job(Future[Completion]):
 
 
 class EngineLoop:
-    """Owns a Stepping: nothing else may call it. `capacity`: requests that may be accepted and unfinished at a time."""
+    """Owns a Stepping: nothing else may call it. `capacity`: requests that may be accepted and unfinished at a time.
+
+    `steps`, `answered` and `tokens` count, from the beginning: calls of the model, answers, tokens of these.
+    """
 
     def __init__(self, stepping: Stepping, *, capacity: int = 1024) -> None:
         self.capacity = capacity
@@ -89,6 +92,7 @@ class EngineLoop:
         self._dropped: deque[Job] = deque()
         self._streamed: set[Job] = set()  # the thread's own
         self._ended_at: deque[float] = deque(maxlen=_REMEMBERED)
+        self.steps = self.answered = self.tokens = 0
         self._thread = threading.Thread(target=self._run, name="nertune-engine", daemon=True)
         self._thread.start()
 
@@ -161,6 +165,7 @@ class EngineLoop:
         try:
             while self._take_in():
                 outcomes = self._stepping.step()
+                self.steps += 1
                 for key, outcome in outcomes.items():
                     self._end(key, outcome)
                 for job in self._streamed:
@@ -213,6 +218,9 @@ class EngineLoop:
         if isinstance(key, Job):
             self._release(key)
             self._ended_at.append(time.monotonic())
+            if isinstance(outcome, Completion):
+                self.answered += 1
+                self.tokens += len(outcome.ids)
             key.end(outcome)
 
     def _release(self, job: Job) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from nertune.serve.constraints import ResponseFormat, StructuredOutputs
-from nertune.serve.fields import Finite, Text, TokenIds
+from nertune.serve.fields import WHOLE, Body, Finite, Text, TokenIds, exactly_one
 
 __all__ = ["ChatBody", "CompletionBody", "Generation", "Message", "TokenizeBody"]
 
@@ -41,29 +41,23 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _Stop = Annotated[Text, Field(min_length=1, max_length=1000)]
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class StreamOptions(Body):
     include_usage: bool = False
     include_obfuscation: bool | None = None
     continuous_usage_stats: Literal[False] | None = None
 
 
-class TemplateOptions(BaseModel):
+class TemplateOptions(Body):
     """`enable_thinking`: leave the reasoning part of the chat template on, where it has one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     enable_thinking: bool = False
 
 
-class Generation(BaseModel):
+class Generation(Body):
     """What chat and completions have in common."""
 
-    model_config = ConfigDict(extra="forbid")
-
     model: Annotated[str, Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = None
@@ -73,9 +67,9 @@ class Generation(BaseModel):
     skip_special_tokens: bool = True
     temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] | None = None
     min_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, WHOLE] | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
@@ -103,17 +97,13 @@ class Generation(BaseModel):
         return tuple(name for name, values in neutral.items() if getattr(self, name) not in (None, *values))
 
 
-class TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class TextPart(Body):
     type: Literal["text"]
     text: Text
 
 
-class Message(BaseModel):
+class Message(Body):
     """A turn. `developer` is `system` by its newer name."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1)]
@@ -131,9 +121,9 @@ class ChatBody(Generation):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     response_format: ResponseFormat | None = None
     chat_template_kwargs: TemplateOptions | None = None
 
@@ -146,15 +136,15 @@ class CompletionBody(Generation):
     """`POST /v1/completions`: a prompt as text or token ids."""
 
     prompt: Text | Annotated[TokenIds, Field(min_length=1)]
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     response_format: ResponseFormat | None = None
     add_special_tokens: bool = True
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(Body):
     """`POST /tokenize`, as vLLM has it: a text, or messages as the chat template writes them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra=exactly_one("prompt", "messages"))
 
     model: str | None = None
     prompt: Text | None = None
@@ -163,12 +153,11 @@ class TokenizeBody(BaseModel):
     add_generation_prompt: Literal[True] = True
     chat_template_kwargs: TemplateOptions | None = None
 
-    @field_validator("messages")
-    @classmethod
-    def _one_of(cls, value: Any, info: Any) -> Any:
-        if (value is None) == (info.data.get("prompt") is None):
+    @model_validator(mode="after")
+    def _one_of(self) -> TokenizeBody:
+        if (self.messages is None) == (self.prompt is None):
             raise ValueError("give either a prompt or messages")
-        return value
+        return self
 
 
 def _same(given: Any, known: Any) -> bool:

@@ -73,8 +73,6 @@ def add_completions(app: FastAPI, service: Service) -> None:
         """The token ids of a text, or of messages as the model is sent them."""
         models = service.catalogue
         model = models.find(body.model if body.model is not None else next(iter(models.models)))
-        if (body.messages is None) == (body.prompt is None):
-            raise ApiError("give either a prompt or messages", param="prompt")
 
         def ids() -> list[int]:
             if body.messages is None:

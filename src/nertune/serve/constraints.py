@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nertune.prompt.answers.lark import one_of
 from nertune.serve.errors import ApiError
-from nertune.serve.fields import Text
+from nertune.serve.fields import Body, Text
 
 __all__ = ["ResponseFormat", "StructuredOutputs", "grammar_of"]
 
@@ -17,13 +17,7 @@ __all__ = ["ResponseFormat", "StructuredOutputs", "grammar_of"]
 _SPACE = r"[ \n\t]{0,20}"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class JsonSchema(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
+class JsonSchema(Body):
     name: str = "schema"
     description: str | None = None
     # Not named `schema`, which pydantic's models have.
@@ -31,15 +25,15 @@ class JsonSchema(BaseModel):
     strict: bool | None = None
 
 
-class TextFormat(_Strict):
+class TextFormat(Body):
     type: Literal["text"]
 
 
-class JsonObjectFormat(_Strict):
+class JsonObjectFormat(Body):
     type: Literal["json_object"]
 
 
-class JsonSchemaFormat(_Strict):
+class JsonSchemaFormat(Body):
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
@@ -47,7 +41,7 @@ class JsonSchemaFormat(_Strict):
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
-class StructuredOutputs(_Strict):
+class StructuredOutputs(Body):
     """As vLLM takes them; exactly one."""
 
     json_: dict[str, Any] | Text | None = Field(default=None, alias="json")

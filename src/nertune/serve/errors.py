@@ -125,12 +125,12 @@ def _validation_error(problems: Any) -> ApiError:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "json_invalid":
         param, message = None, f"the body is not JSON: {(problem.get('ctx') or {}).get('error', message)}"
-    elif not place:
+    elif not place and problem["type"] != "value_error":
         message = f"{message}: send a JSON object, with the header Content-Type: application/json"
     elif problem["type"] == "extra_forbidden":
         hint = _HINTS.get(place[-1])
         message = f"{param}: {hint}" if hint else f"unrecognized request argument: {param}"
-    else:
+    elif place:
         message = f"{param}: {message[:1].lower()}{message[1:]}"
     return ApiError(message[:1000], param=param)
 

@@ -8,28 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nertune.serve.answers import Usage
 from nertune.serve.errors import ErrorDetail
+from nertune.serve.fields import Body, Finite, exactly_one
 
 __all__ = ["MOST_TEXTS", "Batch", "ExtractBody", "Failed", "Read"]
 
 MOST_TEXTS = 10_000
 
 
-class ExtractBody(BaseModel):
+class ExtractBody(Body):
     """`text` for one text, `texts` for several. `model`: may be left out where one run is served.
 
     `min_score`: leave out entities that score less; "calibrated" takes the run's calibrated thresholds. `stream`: each
     result as soon as it is there, as a line of JSON with its `index`. `debug`: what was sent and what came back, too.
     """
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]},
-    )
+    model_config = ConfigDict(json_schema_extra=exactly_one("text", "texts"))
 
     model: Annotated[str, Field(min_length=1)] | None = None
-    text: str | None = None
+    text: Annotated[str, Field(json_schema_extra={"pattern": r"\S"})] | None = None
     texts: Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)] | None = None
-    min_score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | Literal["calibrated"] | None = None
+    min_score: Annotated[Finite, Field(ge=0, le=1)] | Literal["calibrated"] | None = None
     stream: bool = False
     debug: bool = False
 
