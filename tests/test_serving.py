@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,28 +35,11 @@ def run(tmp_path_factory, tiny_model, family_of) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(run):
-    """The command itself, in a thread; its address, and what it said."""
-    said: list[str] = []
-    found: dict[str, str] = {}
-    up = threading.Event()
-
-    def tell(line: str) -> None:
-        said.append(line)
-
-    loaded = serving.load_runs({"clue-ner-lora-sft-peft": run})
-    service = serving.open_service(loaded)
-    import uvicorn
-
-    uv = uvicorn.Server(uvicorn.Config(service.app, port=0, log_level="error"))
-    thread = threading.Thread(target=uv.run, daemon=True)
-    thread.start()
-    while not uv.started:
-        up.wait(0.01)
-    found["url"] = f"http://127.0.0.1:{uv.servers[0].sockets[0].getsockname()[1]}"
-    yield found["url"]
-    uv.should_exit = True
-    thread.join(20)
+def server(run, listening) -> Iterator[str]:
+    """The address of a server of the run."""
+    service = serving.open_service(serving.load_runs({"clue-ner-lora-sft-peft": run}))
+    with listening(service.app) as url:
+        yield url
     service.loop.close(finish=False)
 
 

@@ -30,6 +30,7 @@ from nertune.serve.service import Service
 __all__ = ["add_extraction"]
 
 _AT_ONCE = 64  # texts of one request that are on their way
+_SHARE = 4  # one HTTP request may take one part in so many of the queue
 _PATIENCE = 0.05  # seconds after which a text looks again for room in the queue
 _LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 
@@ -135,13 +136,19 @@ class _Reading:
         finally:
             for job in jobs:
                 job.cancel()
-                self._jobs.discard(job)
 
     async def _submitted(self, request: Request) -> Job:
-        """Raises QueueFullError only before anything of the HTTP request was accepted: later it waits for room."""
+        """Wait for room, in the queue and in this HTTP request's share of it.
+
+        Raises QueueFullError only before anything of it was accepted.
+        """
+        loop = self._service.loop
         while True:
+            if len(self._jobs) >= max(1, loop.capacity // _SHARE):
+                await asyncio.sleep(_PATIENCE)
+                continue
             try:
-                job = self._service.loop.submit(request)
+                job = loop.submit(request)
             except QueueFullError:
                 if not self._begun:
                     raise
@@ -149,6 +156,7 @@ class _Reading:
                 continue
             self._begun = True
             self._jobs.add(job)
+            job.add_done_callback(lambda job: self._jobs.discard(job))
             return job
 
     def _read(self, prepared: Prepared, completions: list[Completion]) -> dict[str, Any]:

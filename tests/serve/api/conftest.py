@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import httpx
 import openai
 import pytest
 import torch
-import uvicorn
 
 from nertune.errors import InputError
 from nertune.extract import Recognizer
@@ -75,22 +73,6 @@ class Scripted:
         return ids, [-0.25] * len(ids)
 
 
-@contextmanager
-def listening(app: Any) -> Iterator[str]:
-    """An application on a free port; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
 class Served:
     """A running server. `url` ends without /v1; `client` is the official one, which tries once."""
 
@@ -110,7 +92,7 @@ def renderer(family_of) -> Renderer:
 
 
 @pytest.fixture
-def saying(renderer) -> Iterator[Callable[..., Served]]:
+def saying(renderer, listening) -> Iterator[Callable[..., Served]]:
     """A function from what the engine says to a prompt, to a server of the models `base` and `ner`."""
     with ExitStack() as running:
 
@@ -169,9 +151,15 @@ def tiny_service(tiny_run) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_service) -> Iterator[Served]:
+def tiny(tiny_service, listening) -> Iterator[Served]:
     """A server of the tiny run."""
     with listening(tiny_service.app) as url:
         served = Served(url, tiny_service.loop, None)
         yield served
         served.close()
+
+
+@pytest.fixture(scope="session")
+def scripted() -> type[Scripted]:
+    """A Stepping that says what it is told to."""
+    return Scripted

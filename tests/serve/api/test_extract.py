@@ -143,7 +143,7 @@ def test_what_cannot_be_done_is_refused(served, body, status, message):
 
 
 def test_a_full_queue_refuses_what_it_has_not_begun_and_finishes_what_it_has(saying):
-    served = saying(copied, capacity=3)
+    served = saying(copied, capacity=2)
     many = [f"第{n}句" for n in range(20)]
     assert len(served.http.post("/v1/extract", json={"texts": many}).json()["data"]) == 20
     served.stepping.gate = threading.Semaphore(0)
@@ -152,16 +152,33 @@ def test_a_full_queue_refuses_what_it_has_not_begun_and_finishes_what_it_has(say
         target=lambda: rows.extend(served.http.post("/v1/extract", json={"texts": many}).json()["data"])
     )
     asking.start()
-    unfinished(served, 3)
+    unfinished(served, 1)
+    other = threading.Thread(target=lambda: served.http.post("/v1/extract", json={"text": "乙"}))
+    other.start()
+    unfinished(served, 2)
     refused = served.http.post("/v1/extract", json={"text": "甲"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
     served.stepping.gate.release(10_000)
     asking.join(20)
+    other.join(20)
     assert [row["text"] for row in rows] == many
 
 
+def test_one_client_never_takes_all_of_the_queue(saying):
+    served = saying(copied, capacity=8)
+    served.stepping.gate = threading.Semaphore(0)
+    asking = threading.Thread(target=lambda: served.http.post("/v1/extract", json={"text": "他来自杭州。" * 200}))
+    asking.start()
+    unfinished(served, 2)
+    time.sleep(0.2)
+    assert served.loop.unfinished == 2
+    served.stepping.gate.release(100_000)
+    asking.join(20)
+    assert not asking.is_alive()
+
+
 def test_a_client_that_leaves_a_stream_frees_its_slots(saying):
-    served = saying(copied)
+    served = saying(copied, capacity=200)
     served.stepping.gate = threading.Semaphore(0)
     with served.http.stream(
         "POST", "/v1/extract", json={"texts": ["短", *("长" * 40 for _ in range(30))], "stream": True}

@@ -45,7 +45,9 @@ def test_control_tokens_are_left_out_unless_asked_for(family_of):
     assert "".join(grown(Words(tokenizer, special=True), ids, [1] * len(ids))) == "叶<|im_end|>老"
 
 
-@pytest.mark.parametrize("stops", [["杭州"], ["from  杭", "zz"], ["name]"], ["\n\n["], ["e", "a"], ["😀"], ["not there"]])
+@pytest.mark.parametrize(
+    "stops", [["杭州"], ["from  杭", "zz"], ["name]"], ["\n\n["], ["e", "a"], ["😀"], ["not there"]]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_stands_behind_the_first_stop(family_of, stops, seed):
     tokenizer = family_of("qwen3").tokenizer
