@@ -21,7 +21,15 @@ from nertune.prompt import PlainTokenizer, PromptSpec, Renderer, template_hash
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.schema import Document, Prediction
 
-__all__ = ["connect", "f1_reader", "load", "untrained"]
+__all__ = [
+    "calibration_of",
+    "connect",
+    "f1_reader",
+    "load",
+    "load_weights",
+    "renderer_of",
+    "untrained",
+]
 
 if TYPE_CHECKING:
     from nertune.train.measure import Reader
@@ -83,17 +91,9 @@ def load(
     folder, manifest, spec = _open_run(model, task)
     manifest.check_constrained(folder, constrained=constrained)
     check_weights(folder, manifest.kind)
-    calibration = _calibration(folder, manifest, task, constrained, calibrated, min_score, note)
-    from nertune.models import load_model
-
-    renderer = _renderer(folder, manifest, spec, report)
-    if manifest.kind == "model":
-        weights = load_model(str(folder), dtype=dtype, device=device)
-    else:
-        quantize = manifest.quantize if dtype == "auto" else None
-        weights = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
-        tokenizer: Any = renderer.tokenizer
-        weights = _with_adapter(weights, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
+    calibration = calibration_of(folder, manifest, task, constrained, calibrated, min_score, note)
+    renderer = renderer_of(folder, manifest, spec, report)
+    weights = load_weights(folder, manifest, renderer.tokenizer, dtype=dtype, device=device)
     recognizer = _recognizer(
         weights, renderer, batch_size, max_new_tokens, constrained, window=window, trained=manifest.max_tokens
     )
@@ -135,8 +135,8 @@ def connect(
     elif run is not None and prompt is None:
         folder, manifest, spec = _open_run(run, task)
         manifest.check_constrained(folder, constrained=constrained)
-        calibration = _calibration(folder, manifest, task, constrained, calibrated, min_score, note)
-        renderer, trained = _renderer(folder, manifest, spec, report), manifest.max_tokens
+        calibration = calibration_of(folder, manifest, task, constrained, calibrated, min_score, note)
+        renderer, trained = renderer_of(folder, manifest, spec, report), manifest.max_tokens
     else:
         raise InputError(
             f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
@@ -158,7 +158,7 @@ def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, Pro
     return folder, manifest, manifest.prompt_of(task)
 
 
-def _calibration(
+def calibration_of(
     folder: Path,
     manifest: RunManifest,
     task: str | None,
@@ -184,11 +184,15 @@ def _calibration(
     return calibration
 
 
-def _renderer(folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None) -> Renderer:
+def renderer_of(
+    folder: Path, manifest: RunManifest, spec: PromptSpec, report: Report | None = None, *, tokenizer: Any = None
+) -> Renderer:
+    """What writes a run's prompts; `tokenizer`: the run's, where it is loaded already. Raises RunError for another template."""
     from nertune.models import load_tokenizer
 
     whose = str(folder) if manifest.has_tokenizer else manifest.base_model
-    tokenizer = load_tokenizer(whose, report=report)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(whose, report=report)
     if template_hash(tokenizer) != manifest.template_hash:
         raise RunError(
             f"{folder / MANIFEST}: the run was trained with another chat template than {whose} has now, so "
@@ -255,6 +259,17 @@ def _recognizer(
         model, shares_prefix=can_share_prefix(model), tokenizer=renderer.tokenizer, batch_size=batch_size
     )
     return Recognizer(renderer, engine, max_new_tokens, constrained, window=size)
+
+
+def load_weights(folder: Path, manifest: RunManifest, tokenizer: Any, *, dtype: str, device: str | None) -> Any:
+    """A run's model, its adapter merged where that is possible without loss. Raises RunError where the two do not fit."""
+    from nertune.models import load_model
+
+    if manifest.kind == "model":
+        return load_model(str(folder), dtype=dtype, device=device)
+    quantize = manifest.quantize if dtype == "auto" else None
+    model = load_model(manifest.base_model, dtype=dtype, device=device, quantize=quantize)
+    return _with_adapter(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
 
 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from dataclasses import dataclass, field
 
 import pytest
@@ -46,9 +48,28 @@ def _cache(prefixes: list[int]) -> tuple[SequenceCache, list[Dense]]:
     torch.manual_seed(0)
     known = {length: _prefix(length) for length in dict.fromkeys(prefixes)}
     cache = SequenceCache(torch.device("cpu"))
+    dense: list[Dense] = []
     for length in prefixes:
-        cache.enter(known[length][0])
-    return cache, [Dense(list(known[length][1].keys), list(known[length][1].values)) for length in prefixes]
+        _enter(cache, dense, *known[length])
+    return cache, dense
+
+
+def _enter(cache: SequenceCache, dense: list[Dense], states: PrefixStates, start: Dense) -> Dense:
+    """One more sequence in both; those that move for it move in both."""
+    new = Dense(list(start.keys), list(start.values))
+    dense.append(new)
+    moves = cache.enter(states)
+    for source, target in moves:
+        dense[target] = dense[source]
+    if moves:
+        dense[moves[-1].source] = new
+    return new
+
+
+def _leave(cache: SequenceCache, dense: list[Dense], slot: int) -> None:
+    for source, target in cache.leave(slot):
+        dense[target] = dense[source]
+    dense.pop()
 
 
 def _check_step(cache: SequenceCache, dense: list[Dense], counts, window: int | None, padding: int = 0) -> None:
@@ -82,25 +103,38 @@ def test_every_step_is_dense_attention(prefixes, window):
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
-def test_a_slot_that_is_left_is_taken_by_the_last_sequence(gone):
+def test_a_slot_that_is_left_is_taken_by_others(gone):
     cache, dense = _cache([5, 2, 5])
     _check_step(cache, dense, STEPS[0], None)
-    cache.leave(gone)
-    dense[gone] = dense[-1]
-    remaining = dense[:2]
-    assert len(cache) == 2
-    _check_step(cache, remaining, [2, 1], None)
-    _check_step(cache, remaining, [1, 1], 4)
+    _leave(cache, dense, gone)
+    assert len(cache) == len(dense) == 2
+    _check_step(cache, dense, [2, 1], None)
+    _check_step(cache, dense, [1, 1], 4)
 
 
 def test_a_sequence_that_enters_later_begins_at_its_prefix():
     cache, dense = _cache([4, 4])
     _check_step(cache, dense, [2, 30], None)
-    cache.leave(1)
-    states, new = _prefix(3)
-    cache.enter(states)
-    _check_step(cache, [dense[0], new], [1, 70], None)
-    _check_step(cache, [dense[0], new], [3, 1], 5)
+    _leave(cache, dense, 1)
+    _enter(cache, dense, *_prefix(3))
+    _check_step(cache, dense, [1, 70], None)
+    _check_step(cache, dense, [3, 1], 5)
+
+
+def test_slots_of_one_prefix_are_neighbours_whoever_comes_and_goes():
+    draw = random.Random(5)
+    cache, dense = _cache([])
+    known = [_prefix(length) for length in (3, 0, 4, 3)]
+    of: dict[int, int] = {}
+    for _ in range(60):
+        if len(dense) < 2 or (len(dense) < 9 and draw.random() < 0.6):
+            number = draw.randrange(len(known))
+            of[id(_enter(cache, dense, *known[number]))] = number
+        else:
+            _leave(cache, dense, draw.randrange(len(dense)))
+        numbers = [of[id(one)] for one in dense]
+        assert len(list(itertools.groupby(numbers))) == len(set(numbers))
+        _check_step(cache, dense, [draw.choice([1, 1, 2, 18]) for _ in dense], draw.choice([None, 5]))
 
 
 def test_forgotten_tokens_leave_no_trace():

@@ -46,7 +46,7 @@ class Recognizer:
     `calibration`: makes scores of the model's probabilities; None leaves them as they are. `min_score`: entities with a
     lower score are left out, and so are those without one; "calibrated" takes the calibration's thresholds, by label.
     `window`: the longest text, in tokens, that is read in one piece; longer ones are read in overlapping windows. None
-    reads every text in one piece.
+    reads every text in one piece. `adapter`: which one of the engine's answers; None where it holds none.
     """
 
     renderer: Renderer
@@ -56,6 +56,7 @@ class Recognizer:
     calibration: Calibration | None = None
     min_score: MinScore | None = None
     window: int | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         check_min_score(self.min_score, self.calibration)
@@ -142,6 +143,7 @@ class Recognizer:
             draft=self.renderer.draft(text),
             messages=self.renderer.messages(text),
             schema=self.renderer.schema() if self.constrained else None,
+            adapter=self.adapter,
         )
 
     def _read(self, text: str, completion: Completion) -> Prediction:

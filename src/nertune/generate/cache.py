@@ -2,7 +2,8 @@
 
 Sequences enter and leave between any two steps. Each belongs to a *prefix*, the tokens that its prompt shares with
 others, whose states are stored once for all of them; what is its own lies in a *slot*. Slots in use are always the first
-ones, so that a step works on views: when a sequence leaves, the last one takes its slot.
+ones, and those of one prefix are neighbours, so that a step works on views and attends to each prefix once: where a
+sequence enters or leaves, one of each prefix behind it moves to another slot.
 
 The counterpart of the training layout: one packed row of new tokens, any number per sequence, so that reading a prompt,
 a decoding step and the check of a draft are the same call. Shape legend as in models/attention.py; B slots in use, L
@@ -17,12 +18,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PrefixStates", "SequenceCache"]
+__all__ = ["Move", "PrefixStates", "SequenceCache"]
 
 # Sequences with more new tokens than this in a step are reading their prompts: they are attended apart from the others,
 # whose few tokens would otherwise be padded to the length of a prompt.
 _FEW = 16
 _GROWTH = 64  # places
+
+
+class Move(NamedTuple):
+    """A sequence goes from one slot to another, whose own has gone before."""
+
+    source: int
+    target: int
 
 
 class PrefixStates(NamedTuple):
@@ -71,21 +79,53 @@ class SequenceCache:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def enter(self, prefix: PrefixStates) -> None:
-        """A new sequence, in the next slot."""
+    def enter(self, prefix: PrefixStates) -> list[Move]:
+        """A new sequence, behind those of its prefix: in the last slot, or where the last of the moves came from."""
+        slot = len(self._lengths)
+        known = any(other is prefix for other in self._prefixes)
         self._lengths.append(0)
         self._prefixes.append(prefix)
+        moves = []
+        while known and self._prefixes[slot - 1] is not prefix:
+            first = self._first(slot - 1)
+            self._move(first, slot)
+            moves.append(Move(first, slot))
+            slot = first
+        self._lengths[slot], self._prefixes[slot] = 0, prefix
+        return moves
 
-    def leave(self, slot: int) -> None:
-        """Drop a sequence; the one in the last slot takes its place."""
-        last = len(self._lengths) - 1
-        if slot != last:
-            for states in (*self._keys.values(), *self._values.values()):
-                kept = self._lengths[last]
-                states[slot, :, :kept] = states[last, :, :kept]
-            self._lengths[slot], self._prefixes[slot] = self._lengths[last], self._prefixes[last]
+    def leave(self, slot: int) -> list[Move]:
+        """Drop a sequence; the last one of its prefix takes its slot, the last one of the next prefix that one's, ..."""
+        moves = []
+        last = self._last(slot)
+        while slot < len(self._lengths) - 1:
+            if slot != last:
+                self._move(last, slot)
+                moves.append(Move(last, slot))
+                slot = last
+            last = self._last(min(slot + 1, len(self._lengths) - 1))
         self._lengths.pop()
         self._prefixes.pop()
+        return moves
+
+    def _first(self, slot: int) -> int:
+        """The first slot of the prefix that a slot has."""
+        while slot > 0 and self._prefixes[slot - 1] is self._prefixes[slot]:
+            slot -= 1
+        return slot
+
+    def _last(self, slot: int) -> int:
+        while slot + 1 < len(self._prefixes) and self._prefixes[slot + 1] is self._prefixes[slot]:
+            slot += 1
+        return slot
+
+    def _move(self, source: int, target: int) -> None:
+        kept = self._lengths[source]
+        if kept:
+            self._reserve(kept)
+            for states in (*self._keys.values(), *self._values.values()):
+                states[target, :, :kept] = states[source, :, :kept]
+        self._lengths[target], self._prefixes[target] = kept, self._prefixes[source]
 
     def forget(self, slot: int, tokens: int) -> None:
         """Take back the last tokens of a slot, as if they had not been planned."""

@@ -22,6 +22,7 @@ class Request:
     `draft`: from the answer so far, the text that most likely follows; a guess that an engine may verify, nothing more.
     `messages`: the same prompt as pairs of role and content, for servers that write the turns themselves.
     `schema`: a JSON schema of the answers, for servers that know no grammar; None leaves the model free there.
+    `adapter`: who answers, of the adapters that an engine holds by name; None is its model as it is.
     """
 
     prompt_ids: tuple[int, ...]
@@ -32,6 +33,7 @@ class Request:
     draft: Callable[[str], str] | None = field(default=None, compare=False)
     messages: tuple[tuple[str, str], ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, compare=False)
+    adapter: str | None = None
 
     @property
     def prefix_length(self) -> int:

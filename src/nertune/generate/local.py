@@ -8,8 +8,9 @@ grammar allows.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from collections.abc import Sequence as Items
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor
 
 from nertune.errors import InputError
-from nertune.generate.cache import PrefixStates, SequenceCache
+from nertune.generate.adapters import Adapters
+from nertune.generate.cache import Move, PrefixStates, SequenceCache
 from nertune.generate.engine import Completion, Outcome, Request
 from nertune.generate.head import ChoiceHead
 from nertune.generate.plain import generate_plain
@@ -29,19 +31,20 @@ from nertune.models.matmul import rounded
 
 __all__ = ["Decoding", "LocalEngine"]
 
-_PREFIXES = 8  # kept with their states
+_PREFIXES = 8  # kept with their states, for the model and for each adapter
 _PROMPT_TOKENS = 512  # read in one step, of all sequences together
 
 
 class LocalEngine:
     """Runs a causal language model of transformers.
 
-    `model`: with any adapter merged; the engine owns it from here on. `tokenizer`: a fast one of transformers; requests
-    with a grammar need it. `batch_size`: sequences decoded together. `memory`: bytes that keys and values of sequences
-    may take; fewer are decoded together where they are long. `drafts`: tokens that are checked in one step beyond those
-    that must be, of all sequences together; 0 takes no guesses.
+    `model`: with any adapter merged that is not of `adapters`; the engine owns it from here on. `tokenizer`: a fast one of
+    transformers; requests with a grammar need it. `batch_size`: sequences decoded together. `memory`: bytes that keys and
+    values of sequences may take; fewer are decoded together where they are long. `drafts`: tokens that are checked in one
+    step beyond those that must be, of all sequences together; 0 takes no guesses. `adapters`: folders of LoRA adapters by
+    name, which stay beside the model's weights; sequences of all of them and of the model itself are decoded together.
     Models whose attention cannot share a prefix are run through their own `generate`, several times slower;
-    `shares_prefix` tells.
+    `shares_prefix` tells. Raises RunError for an adapter that cannot be used so, or not with this model.
     """
 
     def __init__(
@@ -53,16 +56,18 @@ class LocalEngine:
         batch_size: int = 96,
         memory: int = 2 << 30,
         drafts: int = 96,
+        adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
         self.shares_prefix = shares_prefix
         self.model = model.eval()
+        self.adapters = Adapters(model, adapters or {})
         self._head = ChoiceHead.take_over(model)
         self.vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
         self.vocabulary = Vocabulary(tokenizer, self.vocabulary_size) if tokenizer is not None else None
         self.batch_size = batch_size
         self.drafts = drafts
         self.places = max(1, memory // _bytes_per_token(model))
-        self._prefixes: OrderedDict[tuple[int, ...], PrefixStates] = OrderedDict()
+        self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], PrefixStates] = OrderedDict()
 
     @torch.inference_mode()
     def generate(self, requests: Items[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
@@ -87,35 +92,45 @@ class LocalEngine:
         return [completions[place] for place in range(len(requests))]
 
     def check(self, request: Request, number: int | None = None) -> None:
-        """Raises InputError for a request that does not fit into the model's context, or into its vocabulary.
+        """Raises InputError for a request that does not fit into the model's context or vocabulary, or names no adapter.
 
-        `number`: how it is called.
+        `number`: how the request is called.
         """
-        ids = request.prompt_ids
-        size = self.vocabulary_size
+        about = "" if number is None else f"text {number}: "
+        ids, size = request.prompt_ids, self.vocabulary_size
         if not ids or min(ids) < 0 or max(ids) >= size or any(not 0 <= token < size for token in request.stop_ids):
-            raise InputError(f"a prompt is at least one token id, and token ids are from 0 to {size - 1}")
+            raise InputError(f"{about}a prompt is at least one token id, and token ids are from 0 to {size - 1}")
+        if request.adapter is not None and request.adapter not in self.adapters.names:
+            known = ", ".join(self.adapters.names) or "none"
+            raise InputError(f"{about}there is no adapter {request.adapter!r:.100} here; known: {known}")
         limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         needed = len(request.prompt_ids) + request.max_new_tokens
         if limit is not None and needed > limit:
-            about = "" if number is None else f"text {number}: "
             raise InputError(
                 f"{about}prompt of {len(request.prompt_ids)} tokens and {request.max_new_tokens} for the answer do not "
                 f"fit into the model's {limit}; split the text"
             )
 
     def prefix_of(self, request: Request) -> tuple[tuple[int, ...], PrefixStates]:
+        """The tokens whose states a request takes over, and these states under its adapter."""
         ids = request.prompt_ids[: request.prefix_length]
-        if ids not in self._prefixes:
-            self._prefixes[ids] = compute_prefix(self.model, ids)
-        self._prefixes.move_to_end(ids)
-        states = self._prefixes[ids]
-        if len(self._prefixes) > _PREFIXES:
+        key = request.adapter, ids
+        if key not in self._prefixes:
+            with self.adapters.answering(request.adapter):
+                self._prefixes[key] = compute_prefix(self.model, ids)
+        self._prefixes.move_to_end(key)
+        states = self._prefixes[key]
+        if len(self._prefixes) > _PREFIXES * (1 + len(self.adapters.names)):
             self._prefixes.popitem(last=False)
         return ids, states
 
-    def choose(self, cache: SequenceCache, layouts: Items[Layout]) -> tuple[list[int], list[float]]:
-        """The model's choice and its logarithmic probability for each option of each layout, in order."""
+    def choose(
+        self, cache: SequenceCache, layouts: Items[Layout], adapters: Items[str | None]
+    ) -> tuple[list[int], list[float]]:
+        """The model's choice and its logarithmic probability for each option of each layout, in order.
+
+        `adapters`: who answers in each layout.
+        """
         counts = [len(layout.ids) for layout in layouts]
         padding = rounded(sum(counts), self.model.get_input_embeddings().weight) - sum(counts)
         positions_1S = cache.plan(counts, padding=padding)
@@ -129,13 +144,14 @@ class LocalEngine:
         tokens, allowed = _candidates(options, self.vocabulary_size)
         device = self.model.device
         self._head.candidates = None if tokens is None else torch.from_numpy(tokens).to(device)
-        logits_QC: Tensor = self.model(
-            input_ids=torch.tensor([ids], device=device),
-            position_ids=positions_1S,
-            logits_to_keep=torch.tensor(keep or [0], device=device),
-            use_cache=False,
-            nertune_context=cache,
-        ).logits[0]
+        with self.adapters.answering_rows(zip(adapters, counts, strict=True)):
+            logits_QC: Tensor = self.model(
+                input_ids=torch.tensor([ids], device=device),
+                position_ids=positions_1S,
+                logits_to_keep=torch.tensor(keep or [0], device=device),
+                use_cache=False,
+                nertune_context=cache,
+            ).logits[0]
         if not keep:
             return [], []
         if allowed is not None:
@@ -146,13 +162,18 @@ class LocalEngine:
         return chosen, logprobs
 
     def _generate_plain(self, requests: Items[Request], done: Callable[[int], None] | None) -> list[Completion]:
-        completions: list[Completion] = []
-        for start in range(0, len(requests), self.batch_size):
-            batch = requests[start : start + self.batch_size]
-            completions += generate_plain(self.model, batch, self.vocabulary)
-            if done:
-                done(len(completions))
-        return completions
+        """In batches of one adapter each."""
+        completions: dict[int, Completion] = {}
+        for adapter in dict.fromkeys(request.adapter for request in requests):
+            places = [place for place, request in enumerate(requests) if request.adapter == adapter]
+            for start in range(0, len(places), self.batch_size):
+                part = places[start : start + self.batch_size]
+                with self.adapters.answering(adapter):
+                    answers = generate_plain(self.model, [requests[place] for place in part], self.vocabulary)
+                completions.update(zip(part, answers, strict=True))
+                if done:
+                    done(len(completions))
+        return [completions[place] for place in range(len(requests))]
 
 
 class Decoding:
@@ -199,7 +220,8 @@ class Decoding:
         engine, active = self._engine, self._active
         if not active:
             return outcomes
-        chosen, logprobs = engine.choose(self._cache, layouts)
+        adapters = [sequence.request.adapter for sequence in active]
+        chosen, logprobs = engine.choose(self._cache, layouts, adapters)
         start = 0
         for slot, (sequence, layout) in enumerate(zip(active, layouts, strict=True)):
             end = start + len(layout.options)
@@ -227,9 +249,12 @@ class Decoding:
             except InputError as error:
                 outcomes[key] = error
                 continue
-            self._active.append(sequence)
             self._keys.append(key)
-            self._cache.enter(prefix)
+            self._active.append(sequence)
+            moves = self._cache.enter(prefix)
+            self._follow(moves)
+            if moves:
+                self._keys[moves[-1].source], self._active[moves[-1].source] = key, sequence
 
     def _lay_out(self, outcomes: dict[Hashable, Outcome]) -> list[Layout]:
         """What each slot brings into the step; slots that can bring nothing are left."""
@@ -241,7 +266,7 @@ class Decoding:
                 layouts.append(self._active[slot].lay_out(guesses, max(budget, 1)))
             except InputError as error:
                 outcomes[self._keys[slot]] = error
-                self._leave(slot)  # the last one takes its place
+                self._leave(slot)  # others, which are not laid out yet, close the gap
                 continue
             budget -= layouts[-1].decided
         return layouts
@@ -255,10 +280,13 @@ class Decoding:
         return slots * longest <= self._engine.places
 
     def _leave(self, slot: int) -> None:
-        self._cache.leave(slot)
-        self._active[slot], self._keys[slot] = self._active[-1], self._keys[-1]
+        self._follow(self._cache.leave(slot))
         self._active.pop()
         self._keys.pop()
+
+    def _follow(self, moves: Items[Move]) -> None:
+        for source, target in moves:
+            self._active[target], self._keys[target] = self._active[source], self._keys[source]
 
 
 def _candidates(options: Items[Ids | None], size: int) -> tuple[Ids | None, npt.NDArray[np.bool_] | None]:
