@@ -79,7 +79,9 @@ def runs(run_of) -> dict[str, Path]:
 
 
 def _same(one: Any, other: Any) -> None:
-    assert [(p.entities, p.ungrounded, p.outcome) for p in one] == [(p.entities, p.ungrounded, p.outcome) for p in other]
+    assert [(p.entities, p.ungrounded, p.outcome) for p in one] == [
+        (p.entities, p.ungrounded, p.outcome) for p in other
+    ]
     for found, expected in zip(one, other, strict=True):
         scores = [entity.score for entity in found.entities]
         assert scores == pytest.approx([entity.score for entity in expected.entities], abs=1e-4)

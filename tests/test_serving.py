@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from nertune import load, serving
@@ -81,6 +85,40 @@ def test_the_bare_sentence(server, run):
     assert [(row["id"], row["owned_by"]) for row in listed["data"]] == [("clue-ner-lora-sft-peft", "nertune")]
 
 
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_told_to_stop(run):
+    """In a process of its own: it says where, wants the key, tells its figures, and ends with 0."""
+    environment = {**os.environ, "NERTUNE_API_KEY": "0123456789abcdef0123456789abcdef"}
+    command = [sys.executable, "-m", "nertune", "serve", f"ner={run}", "--port", "0", "--queue", "5"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            lines = iter(server.stderr.readline, "")
+            url = next(line for line in lines if "serving ner at" in line).split()[-1]
+            assert "/v1/extract" in next(lines)
+            key = {"Authorization": f"Bearer {environment['NERTUNE_API_KEY']}"}
+            assert httpx.get(f"{url}/models", trust_env=False).status_code == 401
+            found = httpx.post(f"{url}/extract", json={"text": "方鹏"}, headers=key, timeout=60, trust_env=False)
+            assert found.json()["text"] == "方鹏"
+            figures = httpx.get(f"{url.removesuffix('/v1')}/metrics", headers=key, trust_env=False).text
+            assert "nertune_engine_up 1.0" in figures
+            assert "nertune_engine_requests_capacity 5.0" in figures
+        finally:
+            server.send_signal(signal.SIGTERM)
+            rest = server.stderr.read()
+        assert server.wait(60) == 0
+    requests = [json.loads(line) for line in rest.splitlines() if line.startswith("{") and '"request"' in line]
+    extracted = next(row for row in requests if row["path"] == "/v1/extract")
+    assert (extracted["model"], extracted["texts"], extracted["status"]) == ("ner", 1, 200)
+    assert "方鹏" not in rest.encode().decode("unicode_escape")
+
+
+def test_an_address_beyond_this_machine_wants_a_key_before_anything_is_loaded(run, capsys, monkeypatch):
+    monkeypatch.delenv("NERTUNE_API_KEY", raising=False)
+    monkeypatch.setattr("nertune.serving.load_runs", lambda *_, **__: pytest.fail("loaded"))
+    assert main(["serve", str(run), "--host", "0.0.0.0", "--port", "0"]) == 2
+    assert "--api-key-file" in capsys.readouterr().err
+
+
 def test_names_of_runs(tmp_path):
     run = tmp_path / "runs" / "ner"
     run.mkdir(parents=True)
@@ -95,5 +133,5 @@ def test_names_of_runs(tmp_path):
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):
-    assert main(["serve", str(tmp_path / "none")]) == 2
+    assert main(["serve", str(tmp_path / "none"), "--port", "0"]) == 2
     assert "no such run directory" in capsys.readouterr().err

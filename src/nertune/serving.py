@@ -11,32 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nertune import __version__
-from nertune.assemble import load
+from nertune.adapters import LoadedRuns, load_runs
 from nertune.errors import InputError, MissingExtraError
 from nertune.extract import Recognizer
 from nertune.generate import EngineLoop, Stepping
-from nertune.run import RunManifest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from nertune.generate.local import LocalEngine
+    from nertune.serve.metrics import Metrics
     from nertune.serve.models import ServedModel
+    from nertune.serve.settings import Settings
 
-__all__ = ["Loaded", "Service", "load_runs", "names_of", "open_service", "serve"]
+__all__ = ["Service", "load_runs", "names_of", "open_service", "serve"]
 
 # Seconds of processor time within which a client's grammar must be read and give its first tokens.
 _GRAMMAR_SECONDS = 1.0
-
-
-class Loaded(NamedTuple):
-    """Runs on one engine: recognizers and folders by name, the base model's name, and whether it answers as well."""
-
-    engine: LocalEngine
-    recognizers: Mapping[str, Recognizer]
-    folders: Mapping[str, Path]
-    base_model: str
-    offers_base: bool
 
 
 class Service(NamedTuple):
@@ -62,18 +53,7 @@ def names_of(given: Sequence[str]) -> dict[str, Path]:
     return runs
 
 
-def load_runs(runs: Mapping[str, Path], *, task: str | None = None, **settings: Any) -> Loaded:
-    """One run, merged. The settings are those of `nertune.load`, which says what is raised."""
-    if len(runs) != 1:
-        raise InputError("several runs at once cannot be served yet: give one")
-    [(name, folder)] = runs.items()
-    recognizer = load(folder, task=task, **settings)
-    engine: Any = recognizer.engine
-    base = RunManifest.read(folder).base_model
-    return Loaded(engine, {name: recognizer}, {name: folder}, base, offers_base=False)
-
-
-def open_service(loaded: Loaded, *, capacity: int = 1024, default_tokens: int = 1024) -> Service:
+def open_service(loaded: LoadedRuns, *, capacity: int = 1024, default_tokens: int = 1024) -> Service:
     """The application over loaded runs. `capacity`: requests accepted and unfinished at a time."""
     try:
         from nertune.serve.app import build_app
@@ -85,17 +65,52 @@ def open_service(loaded: Loaded, *, capacity: int = 1024, default_tokens: int = 
     return Service(build_app(models, loop, version=__version__, default_tokens=default_tokens), loop, models)
 
 
-def serve(service: Service, *, host: str, port: int, say: Callable[[str], None]) -> int:
-    """Answer until a signal comes; what was accepted is finished. Returns the exit code."""
-    import uvicorn
+def serve(
+    load: Callable[[], LoadedRuns],
+    settings: Settings,
+    *,
+    say: Callable[[str], None],
+    capacity: int = 1024,
+    default_tokens: int = 1024,
+) -> int:
+    """Load runs and answer until a signal comes; what was accepted is finished. Returns the exit code.
 
-    for line in greeting(service.models, f"http://{host}:{port}"):
+    The address is taken first, so that what is wrong with it, or with the keys, is said before anything is loaded.
+    Raises InputError for these, and what `load` raises.
+    """
+    from nertune.serve.http import HttpServer
+    from nertune.serve.metrics import Metrics
+
+    metrics = Metrics()
+    apps: list[FastAPI] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await apps[0](scope, receive, send)
+
+    server = HttpServer(app, settings, metrics=metrics)
+    try:
+        service = open_service(load(), capacity=capacity, default_tokens=default_tokens)
+    except BaseException:
+        server.close()
+        raise
+    apps.append(service.app)
+    _measure(service.loop, metrics)
+    for line in greeting(service.models, server.url):
         say(line)
     try:
-        uvicorn.run(service.app, host=host, port=port, log_level="warning")
+        return server.run()
     finally:
         service.loop.close(finish=False)
-    return 0
+
+
+def _measure(loop: EngineLoop, metrics: Metrics) -> None:
+    """The engine's figures."""
+    metrics.gauge("engine_up", "1 while the engine takes requests", lambda: loop.state == "running")
+    metrics.gauge("engine_requests_unfinished", "Requests accepted and not answered", lambda: loop.unfinished)
+    metrics.gauge("engine_requests_capacity", "Requests that may be accepted and unfinished", lambda: loop.capacity)
+    metrics.gauge("engine_steps", "Calls of the model since the start", lambda: loop.steps)
+    metrics.gauge("engine_answers", "Answers since the start", lambda: loop.answered)
+    metrics.gauge("engine_tokens", "Tokens of answers since the start", lambda: loop.tokens)
 
 
 def greeting(models: Mapping[str, ServedModel], url: str) -> list[str]:
@@ -112,7 +127,7 @@ def greeting(models: Mapping[str, ServedModel], url: str) -> list[str]:
     return lines
 
 
-def _models(loaded: Loaded) -> dict[str, ServedModel]:
+def _models(loaded: LoadedRuns) -> dict[str, ServedModel]:
     """The base model, where it answers, and each run."""
     from nertune.serve.models import ServedModel
 
@@ -125,12 +140,11 @@ def _models(loaded: Loaded) -> dict[str, ServedModel]:
 
     def served(name: str, reader: Recognizer, *, adapted: bool) -> ServedModel:
         stop_ids = reader.renderer.stop_ids
-        base = loaded.base_model if loaded.offers_base else None
         return ServedModel(
             name,
             root=str(loaded.folders[name]) if adapted else loaded.base_model,
             parent=loaded.base_model if adapted else None,
-            adapter=getattr(reader, "adapter", None) if adapted and base else None,
+            adapter=reader.adapter if adapted else None,
             tokenizer=reader.renderer.tokenizer,
             stop_ids=stop_ids,
             vocabulary=engine.vocabulary_size,

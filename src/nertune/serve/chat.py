@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from nertune.generate import Request
@@ -14,8 +15,9 @@ from nertune.serve.answering import Answering, CancellingResponse, event, token_
 from nertune.serve.answers import AssistantMessage, ChatLogprobs, ChatReply, Choice, TokenLogprob, Usage
 from nertune.serve.bodies import ChatBody, Generation
 from nertune.serve.constraints import grammar_of
-from nertune.serve.errors import ANY_ERROR, ApiError, as_api_error
+from nertune.serve.errors import ANY_ERROR, ApiError, told_within
 from nertune.serve.models import ServedModel
+from nertune.serve.replies import note
 from nertune.serve.service import Service, new_id
 from nertune.serve.words import Words
 
@@ -36,7 +38,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
         response_model_exclude_none=True,
         responses=ANY_ERROR | {200: {"model": ChatReply, "content": _STREAM}},
     )
-    async def chat(body: ChatBody, answer: Response) -> Any:
+    async def chat(body: ChatBody, http: HttpRequest, answer: Response) -> Any:
         """The model's answer to a conversation. Generation is greedy; a grammar holds it where one is asked for."""
         model = service.catalogue.find(body.model)
         if body.top_logprobs and not body.logprobs:
@@ -46,17 +48,20 @@ def add_chat(app: FastAPI, service: Service) -> None:
                 "top_logprobs: at most 1, which is the token that was chosen; the others' probabilities are not kept",
                 param="top_logprobs",
             )
+        note(http.scope, model=model.name, stream=bool(body.stream), text=body.messages[-1].turn[1])
         service.loop.check()
         request = await service.in_thread(lambda: _request(service, model, body))
         words = Words(model.tokenizer, stops=body.stops, special=not body.skip_special_tokens)
         answering = Answering(service.loop, request, words, streamed=bool(body.stream or body.stops))
         headers = ignored_header(body)
         if body.stream:
-            stream = _Stream(model, body, request, answering)
+            stream = _Stream(http, model, body, request, answering)
             return CancellingResponse(
                 stream.events(), over=answering.cancel, media_type="text/event-stream", headers=headers
             )
         found = await answering.whole()
+        usage = Usage.of(len(request.prompt_ids), found.generated)
+        note(http.scope, **usage.model_dump())
         answer.headers.update(headers)
         logprobs = ChatLogprobs(content=_entries(model, body, found.ids, found.logprobs)) if body.logprobs else None
         return ChatReply(
@@ -71,7 +76,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
                     token_ids=list(found.ids) if body.return_token_ids else None,
                 )
             ],
-            usage=Usage.of(len(request.prompt_ids), found.generated),
+            usage=usage,
             prompt_token_ids=list(request.prompt_ids) if body.return_token_ids else None,
         )
 
@@ -106,7 +111,10 @@ def _entries(model: ServedModel, body: ChatBody, ids: Any, logprobs: Any) -> lis
 class _Stream:
     """An answer as server-sent events."""
 
-    def __init__(self, model: ServedModel, body: ChatBody, request: Request, answering: Answering) -> None:
+    def __init__(
+        self, http: HttpRequest, model: ServedModel, body: ChatBody, request: Request, answering: Answering
+    ) -> None:
+        self._http = http
         self._model, self._body, self._request, self._answering = model, body, request, answering
         self._usage = body.stream_options is not None and body.stream_options.include_usage
         self._id, self._created = new_id("chatcmpl"), int(time.time())
@@ -129,11 +137,12 @@ class _Stream:
                 if piece.text or len(choice) > 1:
                     yield self._event(choice)
         except Exception as error:  # the status is sent already
-            yield event(as_api_error(error).body())
+            yield event(told_within(error).body())
             return
         yield self._event({"delta": {}, "finish_reason": self._answering.finish})
+        usage = Usage.of(len(self._request.prompt_ids), self._answering.generated)
+        note(self._http.scope, **usage.model_dump())
         if self._usage:
-            usage = Usage.of(len(self._request.prompt_ids), self._answering.generated)
             yield self._chunk([], usage=usage.model_dump())
         yield event("[DONE]")
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from nertune.generate import Request
@@ -15,8 +16,9 @@ from nertune.serve.answers import CompletionReply, TextChoice, TextLogprobs, Tok
 from nertune.serve.bodies import CompletionBody, TokenizeBody
 from nertune.serve.chat import ignored_header
 from nertune.serve.constraints import grammar_of
-from nertune.serve.errors import ANY_ERROR, ApiError, as_api_error
+from nertune.serve.errors import ANY_ERROR, ApiError, told_within
 from nertune.serve.models import ServedModel
+from nertune.serve.replies import note
 from nertune.serve.service import Service, new_id
 from nertune.serve.words import Words
 
@@ -35,7 +37,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
         response_model_exclude_none=True,
         responses=ANY_ERROR | {200: {"model": CompletionReply, "content": _STREAM}},
     )
-    async def complete(body: CompletionBody, answer: Response) -> Any:
+    async def complete(body: CompletionBody, http: HttpRequest, answer: Response) -> Any:
         """How a prompt goes on. Control tokens in a text act as such here: whoever writes the prompt writes the turns."""
         model = service.catalogue.find(body.model)
         if (body.logprobs or 0) > 1:
@@ -43,6 +45,8 @@ def add_completions(app: FastAPI, service: Service) -> None:
                 "logprobs: at most 1, which is the token that was chosen; the others' probabilities are not kept",
                 param="logprobs",
             )
+        text = body.prompt if isinstance(body.prompt, str) else f"{len(body.prompt)} token ids"
+        note(http.scope, model=model.name, stream=bool(body.stream), text=text)
         service.loop.check()
         request = await service.in_thread(lambda: _request(service, model, body))
         words = Words(model.tokenizer, stops=body.stops, special=not body.skip_special_tokens)
@@ -66,6 +70,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
             prompt_token_ids=list(request.prompt_ids) if body.return_token_ids else None,
         )
         usage = Usage.of(len(request.prompt_ids), found.generated)
+        note(http.scope, **usage.model_dump())
         return reply.model_copy(update={"choices": [choice], "usage": usage})
 
     @routes.post("/tokenize", response_model=Tokens, responses=ANY_ERROR)
@@ -143,7 +148,7 @@ async def _events(
             )
             offset += len(piece.text)
     except Exception as error:  # the status is sent already
-        yield event(as_api_error(error).body())
+        yield event(told_within(error).body())
         return
     yield chunk([TextChoice(text="", finish_reason=answering.finish)])
     if body.stream_options is not None and body.stream_options.include_usage:

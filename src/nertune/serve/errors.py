@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from typing import Any
 
@@ -14,7 +15,9 @@ from starlette.exceptions import HTTPException
 
 from nertune.errors import EngineStoppedError, InputError, NertuneError, QueueFullError, UnknownModelError
 
-__all__ = ["ANY_ERROR", "ApiError", "ErrorBody", "add_error_handlers", "as_api_error"]
+__all__ = ["ANY_ERROR", "ApiError", "ErrorBody", "add_error_handlers", "as_api_error", "told_within"]
+
+_log = logging.getLogger(__name__)
 
 _HINTS = {
     "n": "one answer a request: generation is greedy, so all would be the same",
@@ -91,6 +94,13 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, NertuneError):
         return ApiError(str(error), status=500, kind="server_error")
     return ApiError("the server failed; its log says where", status=500, kind="server_error")
+
+
+def told_within(error: Exception) -> ApiError:
+    """An error that is told inside an answer whose status is sent already; one that is unforeseen goes into the log."""
+    if not isinstance(error, ApiError | NertuneError):
+        _log.error("an answer failed", exc_info=error)
+    return as_api_error(error)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI
+from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from nertune.errors import QueueFullError
@@ -23,8 +24,9 @@ from nertune.extract.trace import Trace
 from nertune.generate import Completion, Job, Request
 from nertune.serve.answering import CancellingResponse
 from nertune.serve.answers import Usage
-from nertune.serve.errors import ANY_ERROR, as_api_error
+from nertune.serve.errors import ANY_ERROR, told_within
 from nertune.serve.extraction_bodies import Batch, ExtractBody, Read
+from nertune.serve.replies import note
 from nertune.serve.service import Service
 
 __all__ = ["add_extraction"]
@@ -44,21 +46,22 @@ def add_extraction(app: FastAPI, service: Service) -> None:
         response_model=Read | Batch,
         responses=ANY_ERROR | {200: {"model": Read | Batch, "content": _LINES}},
     )
-    async def extract(body: ExtractBody) -> Response:
+    async def extract(body: ExtractBody, http: HttpRequest) -> Response:
         """Entities of texts, each at its place in the text."""
         model, recognizer = service.catalogue.reader(body.model)
+        texts = body.texts if body.texts is not None else [str(body.text)]
+        note(http.scope, model=model.name, stream=body.stream, texts=len(texts), text=texts[0])
         service.loop.check()
         if body.min_score is not None:
             recognizer = replace(recognizer, min_score=body.min_score)
         reading = _Reading(service, recognizer, debug=body.debug)
         if body.stream:
             reading.accept()
-            lines = _lines(reading, body.texts if body.texts is not None else [str(body.text)])
-            return CancellingResponse(lines, over=reading.cancel, media_type="application/x-ndjson")
+            return CancellingResponse(_lines(reading, texts), over=reading.cancel, media_type="application/x-ndjson")
         if body.text is not None:
             return _json((await reading.one(body.text)).value)
-        found: list[_Result | None] = [None] * len(body.texts or ())
-        async for index, result in reading.many(body.texts or ()):
+        found: list[_Result | None] = [None] * len(texts)
+        async for index, result in reading.many(texts):
             found[index] = result
         results = [result for result in found if result is not None]
         usage = Usage.of(sum(result.prompt_tokens for result in results), sum(result.new_tokens for result in results))
@@ -123,7 +126,7 @@ class _Reading:
         except QueueFullError:
             raise
         except Exception as error:
-            return _Result({"index": index, "error": as_api_error(error).detail.model_dump()})
+            return _Result({"index": index, "error": told_within(error).detail.model_dump()})
         return found._replace(value={"index": index, **found.value})
 
     async def _answers(self, requests: Iterable[Request]) -> list[Completion]:

@@ -125,34 +125,41 @@ def saying(renderer, listening) -> Iterator[Callable[..., Served]]:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, tiny_model, family_of) -> Path:
-    """A run directory: a tiny Qwen2, and a LoRA adapter of random weights that reads entities of its own choice."""
+def tiny_runs(tmp_path_factory, tiny_model, family_of) -> dict[str, Path]:
+    """Run directories: a tiny Qwen2, and LoRA adapters of random weights that read entities of their own choice."""
     from peft import LoraConfig, get_peft_model
 
     tokenizer = family_of("qwen3").tokenizer
     base = tmp_path_factory.mktemp("models") / "base"
     tokenizer.save_pretrained(base)
-    model = tiny_model("qwen2", vocab_size=len(tokenizer), max_position_embeddings=2048)
-    model.save_pretrained(base)
-    torch.manual_seed(1)
+    tiny_model("qwen2", vocab_size=len(tokenizer), max_position_embeddings=2048).save_pretrained(base)
     config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    get_peft_model(model, config).save_pretrained(run)
     renderer = Renderer(tokenizer, SPEC)
-    RunManifest(str(base), SPEC, template_hash(tokenizer), tuple(renderer.stop_ids), 512).write(run)
-    return run
+    runs = {}
+    for seed, name in enumerate(("tiny", "other"), 1):
+        runs[name] = tmp_path_factory.mktemp("runs") / name
+        model = tiny_model("qwen2", vocab_size=len(tokenizer), max_position_embeddings=2048)
+        torch.manual_seed(seed)
+        get_peft_model(model, config).save_pretrained(runs[name])
+        RunManifest(str(base), SPEC, template_hash(tokenizer), tuple(renderer.stop_ids), 512).write(runs[name])
+    return runs
 
 
 @pytest.fixture(scope="session")
-def tiny_service(tiny_run) -> Iterator[Service]:
-    service = open_service(load_runs({"tiny": tiny_run}, batch_size=8))
+def tiny_run(tiny_runs) -> Path:
+    return tiny_runs["tiny"]
+
+
+@pytest.fixture(scope="session")
+def tiny_service(tiny_runs) -> Iterator[Service]:
+    service = open_service(load_runs(tiny_runs, batch_size=8))
     yield service
     service.loop.close(finish=False)
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_service, listening) -> Iterator[Served]:
-    """A server of the tiny run."""
+    """A server of the tiny runs."""
     with listening(tiny_service.app) as url:
         served = Served(url, tiny_service.loop, None)
         yield served

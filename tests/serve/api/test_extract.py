@@ -198,9 +198,9 @@ def test_concurrent_clients_get_what_the_recognizer_gives_here(tiny, local):
 
     async def ask() -> list[dict]:
         async with httpx.AsyncClient(base_url=tiny.url, timeout=60, trust_env=False) as client:
-            singles = [client.post("/v1/extract", json={"text": text}) for text in TEXTS]
-            batches = [client.post("/v1/extract", json={"texts": TEXTS[n:]}) for n in range(3)]
-            streams = [client.post("/v1/extract", json={"texts": TEXTS, "stream": True})]
+            singles = [client.post("/v1/extract", json={"model": "tiny", "text": text}) for text in TEXTS]
+            batches = [client.post("/v1/extract", json={"model": "tiny", "texts": TEXTS[n:]}) for n in range(3)]
+            streams = [client.post("/v1/extract", json={"model": "tiny", "texts": TEXTS, "stream": True})]
             answers = await asyncio.gather(*singles, *batches, *streams)
         rows = [answer.json() for answer in answers[: len(TEXTS)]]
         rows += [row for answer in answers[len(TEXTS) : -1] for row in answer.json()["data"]]
@@ -221,5 +221,29 @@ def test_concurrent_clients_get_what_the_recognizer_gives_here(tiny, local):
 def test_min_score_is_the_recognizers_own(tiny, local):
     least = 0.05
     strict = replace(local, min_score=least).extract(TEXTS[0])
-    found = tiny.http.post("/v1/extract", json={"text": TEXTS[0], "min_score": least}).json()
+    found = tiny.http.post("/v1/extract", json={"model": "tiny", "text": TEXTS[0], "min_score": least}).json()
     assert [e["text"] for e in found["entities"]] == [e.text for e in strict.entities]
+
+
+def test_several_runs_each_read_as_they_do_alone(tiny, tiny_runs):
+    """Their requests are in one batch, with those of the base model."""
+    [base] = [card["id"] for card in tiny.http.get("/v1/models").json()["data"] if card["parent"] is None]
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=tiny.url, timeout=60, trust_env=False) as client:
+            extracts = [client.post("/v1/extract", json={"model": name, "texts": TEXTS}) for name in tiny_runs]
+            message = {"role": "user", "content": "叶老桂"}
+            body = {"messages": [message], "max_tokens": 20}
+            chats = [client.post("/v1/chat/completions", json={"model": n, **body}) for n in (base, *tiny_runs)]
+            return await asyncio.gather(*extracts, *chats)
+
+    first, second, *chats = (answer.json() for answer in asyncio.run(ask()))
+    for name, found in zip(tiny_runs, (first, second), strict=True):
+        mine = [prediction.to_json() for prediction in load(tiny_runs[name]).extract_many(TEXTS)]
+        for row, own in zip(found["data"], mine, strict=True):
+            assert [(e["label"], e["start"], e["end"]) for e in row["entities"]] == [
+                (e["label"], e["start"], e["end"]) for e in own["entities"]
+            ]
+    assert len({chat["choices"][0]["message"]["content"] for chat in chats}) == 3
+    unnamed = tiny.http.post("/v1/extract", json={"text": "叶"})
+    assert (unnamed.status_code, unnamed.json()["error"]["message"]) == (400, "model: name one of tiny, other")
