@@ -1,27 +1,31 @@
-"""An ASGI application on a free loopback port, in a thread."""
+"""An application behind the HTTP shell, on a free loopback port, in a thread."""
 
 from __future__ import annotations
 
+import io
+import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
-import uvicorn
+from nertune.serve.http import HttpServer
+from nertune.serve.keys import VARIABLE
+from nertune.serve.logs import Log
+from nertune.serve.settings import Settings
 
 
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
     """The address of the application, without a path."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    with mock.patch.dict(os.environ):
+        os.environ.pop(VARIABLE, None)
+        server = HttpServer(app, Settings(port=0, grace=2.0), log=Log(io.StringIO()))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield server.url
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(20)

@@ -1,9 +1,10 @@
-"""A handler that is cancelled, because its client is gone, gives its places in the batch up."""
+"""A client that is gone gives its places in the batch up, whatever it asked for and however it left."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from nertune.serve.models import ServedModel
 ASK = [{"role": "user", "content": "叶老桂"}]
 
 
-@pytest.mark.parametrize(
+ASKED = pytest.mark.parametrize(
     ("path", "body", "places"),
     [
         ("/v1/chat/completions", {"model": "ner", "messages": ASK}, 1),
@@ -26,6 +27,24 @@ ASK = [{"role": "user", "content": "叶老桂"}]
         ("/v1/extract", {"texts": ["甲", "乙", "丙丁"]}, 3),
     ],
 )
+
+
+@ASKED
+def test_a_client_that_hangs_up_before_its_answer_is_not_answered(saying, path, body, places):
+    served = saying(lambda prompt: "甲" * 300)
+    served.stepping.gate = threading.Semaphore(0)
+    with pytest.raises(httpx.ReadTimeout):
+        served.http.post(path, json=body, timeout=0.5)
+    deadline = time.monotonic() + 10
+    while served.loop.unfinished:
+        assert time.monotonic() < deadline
+        served.stepping.gate.release()
+        time.sleep(0.01)
+    assert len(served.stepping.requests) == places
+    assert len(served.stepping) == 0
+
+
+@ASKED
 def test_a_cancelled_handler_gives_its_places_up(renderer, scripted, path, body, places):
     stepping = scripted(renderer, lambda prompt: "甲" * 300)
     stepping.gate = threading.Semaphore(0)
