@@ -139,7 +139,7 @@ def test_a_run_of_another_kind_is_served_alone_merged(run_of, runs, lora, why):
 def test_a_whole_model_is_served_alone(run_of, runs, base, tokenizer, tmp_path):
     folder = Path(shutil.copytree(base, tmp_path / "whole"))
     replace(RunManifest.read(runs["both"]), kind="model").write(folder)
-    with pytest.raises(RunError, match="all weights were trained.*cannot share an engine"):
+    with pytest.raises(RunError, match=r"all weights were trained.*cannot share an engine"):
         load_runs({"whole": folder, "firms": runs["firms"]})
     loaded = load_runs({"whole": folder})
     assert (loaded.offers_base, loaded.recognizers["whole"].adapter) == (False, None)
@@ -153,7 +153,7 @@ def test_runs_that_do_not_go_together_are_refused(run_of, runs, base, tmp_path):
     with pytest.raises(RunError, match="tokens were added to its tokenizer, so it cannot share"):
         load_runs({"firms": runs["firms"], "marked": run_of("both", tokens=("[",))})
     small = run_of("both", quantize="4bit")
-    with pytest.raises(RunError, match="trained on 4bit weights of the base model, and .* on whole ones"):
+    with pytest.raises(RunError, match=r"trained on 4bit weights of the base model, and .* on whole ones"):
         load_runs({"firms": runs["firms"], "small": small})
     assert load_runs({"firms": runs["firms"], "small": small}, dtype="float32").offers_base
 

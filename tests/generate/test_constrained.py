@@ -158,7 +158,7 @@ def test_what_is_forced_costs_no_step(family_of):
     engine = _engine(tokenizer, drafts=0)
     steps: list[int] = []
     choose = engine.choose
-    engine.choose = lambda cache, layouts: steps.append(1) or choose(cache, layouts)
+    engine.choose = lambda *given: steps.append(1) or choose(*given)
     completion = engine.generate(_requests(renderer, [TEXTS[0]], drafts=False))[0]
     certain = sum(logprob == 0 for logprob in completion.logprobs)
     assert len(steps) <= len(completion.ids) - certain // 2

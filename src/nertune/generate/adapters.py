@@ -87,7 +87,7 @@ class Adapters:
                 y_SO[rows].addmm_(inner_SR, b_OR.T, alpha=scale)
 
 
-def _check_fits(folder: Path, path: str, part: LowRank, module: nn.Module | None, head: nn.Module) -> None:
+def _check_fits(folder: Path, path: str, part: LowRank, module: Any, head: nn.Module) -> None:
     """Raises RunError where a low-rank part does not belong to a module, None where the base model has none of that name."""
     from transformers.pytorch_utils import Conv1D
 
@@ -100,7 +100,7 @@ def _check_fits(folder: Path, path: str, part: LowRank, module: nn.Module | None
         )
     if isinstance(module, Conv1D):
         shape = (module.nx, module.nf)
-    elif isinstance(module, nn.Linear):
+    elif hasattr(module, "in_features") and hasattr(module, "out_features"):  # also those that hold quantized weights
         shape = (module.in_features, module.out_features)
     else:
         raise RunError(
