@@ -26,7 +26,7 @@ def key_file(tmp_path):
 def test_no_route_answers_without_a_key(serve, key_file, target, authorization):
     served = serve(api_key_file=key_file)
     reply = served.ask(target, **({} if authorization is None else {"authorization": authorization}))
-    assert (reply.status, reply.error["code"], reply.error["type"]) == (401, "invalid_api_key", "authentication_error")
+    assert (reply.status, reply.error["code"], reply.error["type"]) == (401, "invalid_api_key", "invalid_request_error")
     assert reply.headers["www-authenticate"] == "Bearer"
     assert FIRST not in served.log.getvalue()
 
