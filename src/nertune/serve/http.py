@@ -162,7 +162,7 @@ class HttpServer:
     def _logging(self) -> Iterator[None]:
         """What uvicorn and asyncio have to say goes into the log, while the server runs."""
         handler = LogHandler(self._log)
-        loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+        loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio", "nertune")]
         before = [(logger.propagate, logger.level) for logger in loggers]
         for logger in loggers:
             logger.addHandler(handler)
