@@ -6,15 +6,17 @@ import argparse
 
 from nertune import __version__
 from nertune.cli.exporting import add_export
+from nertune.cli.extracting import add_extract
 from nertune.cli.files import add_data, add_doctor
 from nertune.cli.options import Parser
-from nertune.cli.recognizing import add_calibrate, add_evaluate, add_extract, add_parity
+from nertune.cli.recognizing import add_calibrate, add_evaluate, add_parity
+from nertune.cli.serving import add_serve
 from nertune.cli.training import add_preview, add_quickstart, add_train
 
 __all__ = ["build_parser"]
 
 # The commands that load a model which a stranger may have made.
-_LOADING = ("preview", "train", "extract", "evaluate", "parity", "calibrate", "export")
+_LOADING = ("preview", "train", "extract", "evaluate", "parity", "calibrate", "serve", "export")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_parity(commands)
     add_calibrate(commands)
     add_export(commands)
+    add_serve(commands)
     add_doctor(commands)
     for name in _LOADING:
         commands.choices[name].add_argument(

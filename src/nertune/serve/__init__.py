@@ -1,1 +1,1 @@
-"""Serving runs over HTTP: the shell that holds the limits, and behind it OpenAI's routes and `/v1/extract`."""
+"""The serving room: an OpenAI-compatible API over an engine's thread, and `/v1/extract`. It loads no model library."""
