@@ -15,7 +15,7 @@ from nertune.evaluate.evaluation import Evaluation, LabelScore, MicroScore, Scor
 from nertune.evaluate.measures import MEASURES, Measure, Tally, gold_keys, predicted_keys
 from nertune.schema import Document, ParseOutcome, Prediction
 
-__all__ = ["evaluate"]
+__all__ = ["check_pairs", "evaluate"]
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
         raise InputError(f"seconds is {seconds}; give the time that the predictions took, above 0, or None")
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
-    _check_pairs(gold, predicted)
+    check_pairs(gold, predicted)
     return Evaluation(
         documents=len(gold),
         metrics={measure: _scores(gold, predicted, measure=measure, seed=seed) for measure in MEASURES},
@@ -85,7 +85,8 @@ def _mean(scores: Sequence[Score]) -> Score:
     )
 
 
-def _check_pairs(gold: Sequence[Document], predicted: Sequence[Prediction]) -> None:
+def check_pairs(gold: Sequence[Document], predicted: Sequence[Prediction]) -> None:
+    """Raises InputError, naming the first such document (counted from 1), when the two differ in length or in a text."""
     # A text that differs is looked for before the end of the shorter side: it shows where the two lost step.
     for index, (document, prediction) in enumerate(zip_longest(gold, predicted), start=1):
         left = None if document is None else document.text
