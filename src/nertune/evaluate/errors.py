@@ -7,13 +7,13 @@ lists of examples are bounded, in an order that equal input always gives.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nertune.errors import InputError
 from nertune.evaluate.breakdowns import Breakdown, breakdowns, surfaces
-from nertune.evaluate.findings import GOLD_ONLY, KINDS, PREDICTED_ONLY, Finding, Kind, Matching, findings
-from nertune.evaluate.matching import match
+from nertune.evaluate.findings import GOLD_ONLY, KINDS, PREDICTED_ONLY, Finding, Kind, findings
+from nertune.evaluate.matching import Matching, match
 from nertune.evaluate.scoring import check_pairs
 from nertune.schema import Document, Entity, Mention, Prediction
 
@@ -136,7 +136,7 @@ def analyse(
     predicted: Sequence[Prediction],
     *,
     train: Sequence[Document] | None = None,
-    matching: Matching = match,
+    matching: Callable[[Iterable[Entity], Iterable[Entity]], Matching] = match,
     high_score: float = HIGH_SCORE,
 ) -> ErrorReport:
     """Class everything that is annotated or predicted, pair by pair, and say where the errors are.

@@ -7,13 +7,13 @@ the classes of one side add up to what it counts there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
 
-from nertune.evaluate.matching import match
-from nertune.schema import Document, Entity, Mention, ParseOutcome, Prediction, best_of_each
+from nertune.evaluate.matching import Matching, match
+from nertune.schema import Document, Entity, Mention, ParseOutcome, Prediction
 
-__all__ = ["GOLD_ONLY", "KINDS", "PAIRED", "PREDICTED_ONLY", "Finding", "Kind", "Matching", "findings"]
+__all__ = ["GOLD_ONLY", "KINDS", "PAIRED", "PREDICTED_ONLY", "Finding", "Kind", "findings"]
 
 Kind = Literal[
     "correct",
@@ -48,9 +48,6 @@ PAIRED: frozenset[Kind] = frozenset({"correct", "longer", "shorter", "overlappin
 GOLD_ONLY: frozenset[Kind] = frozenset({"missed", "truncated", "unparsable"})
 PREDICTED_ONLY: frozenset[Kind] = frozenset({"spurious", "hallucinated"})
 
-Matching: TypeAlias = Callable[[Sequence[Entity], Sequence[Entity]], Iterable[tuple[int, int]]]
-"""From gold and predicted entities to pairs of their places, each in one pair at most and overlapping its partner."""
-
 
 class Finding(NamedTuple):
     """A gold mention, a prediction, or one of each that belong together, and their class.
@@ -68,29 +65,20 @@ class Finding(NamedTuple):
         return self.gold.label if self.gold else None, self.predicted.label if self.predicted else None
 
 
-def findings(document: Document, prediction: Prediction, *, matching: Matching = match) -> tuple[Finding, ...]:
-    """The findings of one document, in reading order, what stands nowhere last.
-
-    What is left after the exact matches is paired by `matching`; a pair that does not overlap is not taken.
-    """
-    known, found = best_of_each(document.entities), best_of_each(prediction.entities)
-    at = {entity: entity for entity in found}
-    paired = [(entity, at[entity]) for entity in known if entity in at]
-    rest = [entity for entity in known if entity not in at]
-    right = set(known)
-    extra = [entity for entity in found if entity not in right]
-    if rest and extra:
-        pairs = [(g, p) for g, p in matching(rest, extra) if _overlap(rest[g], extra[p])]
-        paired += [(rest[g], extra[p]) for g, p in pairs]
-        taken_g, taken_p = {g for g, _ in pairs}, {p for _, p in pairs}
-        rest = [entity for place, entity in enumerate(rest) if place not in taken_g]
-        extra = [entity for place, entity in enumerate(extra) if place not in taken_p]
+def findings(
+    document: Document,
+    prediction: Prediction,
+    *,
+    matching: Callable[[Iterable[Entity], Iterable[Entity]], Matching] = match,
+) -> tuple[Finding, ...]:
+    """The findings of one document, in reading order, what stands nowhere last."""
+    pairs, unseen, extra = matching(document.entities, prediction.entities)
     absent = _absent(prediction)
-    out = [Finding(_kind(gold, predicted), gold, predicted) for gold, predicted in paired]
-    out += [Finding(absent, gold, None) for gold in rest]
+    out = [Finding(_kind(gold, predicted), gold, predicted) for gold, predicted in pairs]
+    out += [Finding(absent, gold, None) for gold in unseen]
     out += [Finding("spurious", None, predicted) for predicted in extra]
     out.sort(key=_place)
-    named = {(entity.label, entity.text) for entity in found}
+    named = {(entity.label, entity.text) for entity in prediction.entities}
     nowhere = dict.fromkeys(mention for mention in prediction.ungrounded if (mention.label, mention.text) not in named)
     return (*out, *(Finding("hallucinated", None, mention) for mention in nowhere))
 
@@ -114,10 +102,6 @@ def _absent(prediction: Prediction) -> Kind:
     if prediction.cut:
         return "truncated"
     return "unparsable" if prediction.outcome is ParseOutcome.INVALID else "missed"
-
-
-def _overlap(a: Entity, b: Entity) -> bool:
-    return a.start < b.end and b.start < a.end
 
 
 def _place(finding: Finding) -> tuple[int, int, str, str]:

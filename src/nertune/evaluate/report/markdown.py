@@ -59,7 +59,9 @@ def _errors(value: Mapping[str, Any]) -> str:
     pairs = sorted(
         (item for item in errors["confusion"] if item["gold"] != item["predicted"]), key=lambda item: -item["count"]
     )
-    confused = [(item["gold"] or "(nothing)", item["predicted"] or "(nothing)", item["count"]) for item in pairs[:_SHOWN]]
+    confused = [
+        (item["gold"] or "(nothing)", item["predicted"] or "(nothing)", item["count"]) for item in pairs[:_SHOWN]
+    ]
     return (
         f"## Errors\n\n{errors['gold']} annotated mentions and {errors['predicted']} predicted ones, each in one class.\n\n"
         + _table(("class", "count", "meaning"), rows)

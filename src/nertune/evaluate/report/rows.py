@@ -22,7 +22,9 @@ MOST_BYTES = 4_200_000
 _CLASSES = list(KINDS)
 
 
-def document_rows(errors: ErrorReport, predicted: Sequence[Prediction], *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+def document_rows(
+    errors: ErrorReport, predicted: Sequence[Prediction], *, most_bytes: int = MOST_BYTES
+) -> dict[str, Any]:
     """`labels`, and `documents`: as many as there is room for, those with errors first; `total` counts all.
 
     Labels are in the order of gold and predicted mentions together, the most frequent first.

@@ -111,9 +111,7 @@ def _look(evaluation: Evaluation, errors: ErrorReport) -> list[str]:
             f"{_places(len(errors.suspects))} where the model is sure of something else than the annotation: these may be "
             "errors of the annotation."
         )
-    few = sorted(
-        name for name, score in evaluation.metrics["span"].labels.items() if 0 < score.support < _FEW
-    )
+    few = sorted(name for name, score in evaluation.metrics["span"].labels.items() if 0 < score.support < _FEW)
     if few:
         said.append(f"Too few mentions to judge by: {', '.join(few[:5])}{', …' if len(few) > 5 else ''}.")
     return said
