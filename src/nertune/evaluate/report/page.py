@@ -17,13 +17,14 @@ from typing import Any
 
 __all__ = ["page"]
 
+_NOTHING = "base-uri 'none'; form-action 'none'"
 _ESCAPED = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def page(value: Mapping[str, Any]) -> str:
     """The page of a report's JSON value."""
     style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; {_NOTHING}"
     data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
     return f"""<!doctype html>
 <html lang="en">
