@@ -48,7 +48,7 @@ def _scores(value: Mapping[str, Any]) -> str:
             (name, *(f"{scores[name][key]:.4f}" for key in ("precision", "recall", "f1")), "")
             for name in ("micro", "macro")
         ]
-        parts.append(f"## Scores: {literal(measure)}\n\n{literal(value['measures'][measure]).capitalize()}.")
+        parts.append(f"## Scores: {literal(measure)}\n\n{literal(value['measures'][measure])}.")
         parts.append(_table(("label", "precision", "recall", "F1", "support"), rows))
     return "\n\n".join(parts)
 

@@ -137,7 +137,7 @@
     for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) found.push(v);
     return found;
   }
-  const short = (v) => Number.isInteger(v) ? whole(v) : Number(v.toPrecision(3)).toString();
+  const short = (v) => Math.abs(v) < 1e-12 ? "0" : Number.isInteger(v) ? whole(v) : Number(v.toPrecision(3)).toString();
   function legend(entries) {
     return h("div.legend", null, entries.map(([name, stroke]) => h("span", null, h("i", {"--c": stroke}), name)));
   }
@@ -278,7 +278,7 @@
     if (t.eval_f1) add("Training: F1 of the validation part", chart(lines([{points: t.eval_f1, stroke: "var(--c2)", dots: true}],
       {x: [0, last], y: [0, 1], xName: "optimizer step", yName: "F1 (text)"}), "F1 over optimizer steps"));
     if (D.thresholds) {
-      const points = D.thresholds.points;
+      const points = D.thresholds.points.filter((p) => p.recall > 0);
       add("Precision and recall by threshold", chart(lines([{points: points.map((p) => [p.recall, p.precision, `threshold ${p.threshold}: precision ${percent(p.precision)}, recall ${percent(p.recall)}`]), stroke: "var(--c0)", dots: true}],
         {x: [0, 1], y: [0, 1], xName: "recall", yName: "precision"}), "precision over recall", "Each point leaves out entities below a threshold (point at it to see which)."));
       add("F1 by threshold", legend([["F1", "var(--c0)"], ["precision", "var(--c1)"], ["recall", "var(--c2)"]]),
