@@ -20,7 +20,12 @@ def add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("model", metavar="MODEL", help=MODEL)
     evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file")
     evaluate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
-    evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
+    evaluate.add_argument("--out", metavar="DIR", help="write scores, predictions and the report here")
+    evaluate.add_argument(
+        "--train",
+        metavar="FILE",
+        help="what the model was trained on: the report tells seen from unseen mentions (default: the run's recipe's file)",
+    )
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N documents")
     evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     min_score_option(evaluate)
@@ -64,10 +69,18 @@ def add_calibrate(commands: Commands) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     documents = _annotated(options)
+    if options.train and not options.out:
+        raise InputError("--train is for the report, which goes into --out DIR: give that too")
+    from nertune.reporting import trained_on
+
+    run = options.served_run or options.model
+    train = trained_on(run, options.train, labels=options.labels and options.labels.split(",")) if options.out else None
     recognizer = open_recognizer(options)
     from nertune.commands import evaluate_on
 
-    evaluation = evaluate_on(recognizer, documents, out=options.out)
+    evaluation = evaluate_on(
+        recognizer, documents, out=options.out, source=options.data, model=options.model, train=train
+    )
     if options.json:
         print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
         return 0
@@ -80,6 +93,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         f"{evaluation.ungrounded} ungrounded mentions, {evaluation.invalid_answers} unreadable answers, "
         f"{evaluation.truncated} cut off, {evaluation.sentences_per_second or 0:.2f} sentences/s"
     )
+    if options.out:
+        say(f"the report: {Path(options.out) / 'report.html'}")
     return 0
 
 

@@ -59,7 +59,9 @@ def _row(
     place: int, document: Document, found: Sequence[Finding], prediction: Prediction, labels: dict[str, int]
 ) -> list[Any]:
     """[number from 1, id, text, gold, predicted, ungrounded as [label, text, class], remark]."""
-    gold, marked, nowhere = [], [], []
+    gold: list[list[int]] = []
+    marked: list[list[int]] = []
+    nowhere: list[list[Any]] = []
     for kind, wanted, named in found:
         number = _CLASSES.index(kind)
         if wanted is not None:
