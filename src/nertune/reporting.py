@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from nertune import data
 from nertune.atomic import write_text
+from nertune.errors import NertuneError
 from nertune.evaluate import Evaluation
 from nertune.evaluate.report import build_report
 from nertune.run import RunManifest
@@ -59,28 +58,24 @@ def write_evaluation(
     report.write(folder)
 
 
-def trained_on(model: str, file: str | None, *, labels: Sequence[str] | None = None) -> tuple[Document, ...] | None:
-    """The documents of `--train`, or of the one file that a run's recipe names where it is still there; None without.
+def trained_on(model: str, file: str | None, *, task: str | None = None) -> tuple[Document, ...] | None:
+    """The documents of `file`; without it those that a run's recipe names, without what was held out; None where neither is.
 
-    Raises what `nertune.data.read` raises for `--train`; a recipe's file that cannot be read any more is passed over.
+    Raises what `nertune.data.read` raises for `file`; data of a recipe that cannot be read any more are passed over.
     """
     if file is not None:
-        return data.read(file, labels=labels).documents
-    recipe = _text(Path(model) / "recipe.yaml")
-    try:
-        section = yaml.safe_load(recipe or "")["data"]
-        # Held-out documents of the same file were not trained on, so they may not count as seen.
-        if not isinstance(section["validation"], str) and section["validation"]:
-            return None
-        return data.read(
-            section["train"],
-            format=section.get("format"),
-            limit=section.get("limit"),
-            labels=labels,
-            columns=section.get("columns"),
-        ).documents
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, OSError):
+        return data.read(file).documents
+    recipe = Path(model) / "recipe.yaml"
+    if not recipe.is_file():
         return None
+    from nertune.train.recipe import load_recipe
+    from nertune.train.task import load_tasks
+
+    try:
+        tasks = load_tasks(load_recipe(recipe))
+    except (NertuneError, OSError):
+        return None
+    return tuple(document for found in tasks if not task or found.name == task for document in found.train)
 
 
 def _text(path: Path) -> str | None:

@@ -74,7 +74,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from nertune.reporting import trained_on
 
     run = options.served_run or options.model
-    train = trained_on(run, options.train, labels=options.labels and options.labels.split(",")) if options.out else None
+    train = trained_on(run, options.train, task=options.task) if options.out else None
     recognizer = open_recognizer(options)
     from nertune.commands import evaluate_on
 

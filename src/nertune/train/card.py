@@ -20,7 +20,7 @@ from nertune.train.task import Task
 
 __all__ = ["model_card"]
 
-_GEMMA = "google/gemma-3-270m-it"
+_GEMMA = "google/gemma-3-270m"
 _GEMMA_TERMS = "https://ai.google.dev/gemma/terms"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~#!$]")
@@ -123,8 +123,8 @@ def _results(evaluation: Mapping[str, Any] | None) -> str:
     lines = [
         "## Results",
         "",
-        f"On {evaluation['documents']} validation texts, which were not trained on but by which the best checkpoint was chosen. "
-        "`text` compares sets of (label, text) per document, `span` sets of (label, start, end).",
+        f"On {evaluation['documents']} validation texts, which were not trained on but by which the best checkpoint was "
+        "chosen. `text` compares sets of (label, text) per document, `span` sets of (label, start, end).",
         "",
         "| measure | label | precision | recall | F1 | support |",
         "|---|---|---|---|---|---|",
