@@ -85,7 +85,7 @@ class Browser:
         self.call("Page.navigate", url=page.as_uri())
         for _ in range(600):
             time.sleep(0.05)
-            if self.run("document.documentElement.dataset.ready === 'yes' && document.readyState === 'complete'"):
+            if self.run("document.documentElement?.dataset.ready === 'yes' && document.readyState === 'complete'"):
                 return
         raise AssertionError(f"the page was not drawn: {self.heard}")
 

@@ -175,9 +175,12 @@ def test_nested_and_crossing_entities_are_boxes_around_their_text(browser, tmp_p
     gold = [Document.of(text, [("org", 0, 8), ("place", 0, 2), ("crossing", 1, 4), ("org2", 0, 8)])]
     build_report(gold, [Prediction(text)], title="t").write(tmp_path)
     browser.open(tmp_path / "report.html")
-    own = "(e => [...e.childNodes].map(n => n.nodeType === 3 ? n.data : n.classList.contains('tag') ? '' : walk(n)).join(''))"
     boxes = browser.run(
-        f"(() => {{ const walk = e => {own}(e); return [...document.querySelectorAll('.text .e')].map(e => [e.title.split(',')[0], walk(e)]); }})()"
+        """(() => {
+             const inner = (e) => [...e.childNodes].map(
+               (n) => n.nodeType === 3 ? n.data : n.classList.contains("tag") ? "" : inner(n)).join("");
+             return [...document.querySelectorAll(".text .e")].map((e) => [e.title.split(",")[0], inner(e)]);
+           })()"""
     )
     together: dict[str, str] = {}
     for label, part in boxes:
