@@ -111,5 +111,5 @@ def test_tables_of_nothing() -> None:
 
 
 def test_a_measure_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="measure 'partial' is not there; use one of: text, span"):
-        markdown_table(scored(), measure="partial")
+    with pytest.raises(InputError, match="measure 'token' is not there; use one of: text, span, partial"):
+        markdown_table(scored(), measure="token")

@@ -16,10 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from nertune.schema import Entity, best_of_each, in_reading_order
 
-__all__ = ["Matching", "match"]
+__all__ = ["Edges", "Matching", "assigned", "match"]
 
 # By the index of a gold entity, the indices of the predicted ones that it overlaps, and what each pair is worth.
-_Edges: TypeAlias = Mapping[int, Mapping[int, float]]
+Edges: TypeAlias = Mapping[int, Mapping[int, float]]
 
 
 class Matching(NamedTuple):
@@ -46,7 +46,7 @@ def match(gold: Iterable[Entity], predicted: Iterable[Entity]) -> Matching:
     found = set(pairs)
     rest, others = [e for e in left if e not in found], [e for e in right if e not in found]
     if rest and others:
-        pairs |= {rest[i]: others[j] for i, j in _assigned(_edges(rest, others))}
+        pairs |= {rest[i]: others[j] for i, j in assigned(_edges(rest, others))}
     taken = set(pairs.values())
     return Matching(
         tuple((entity, pairs[entity]) for entity in left if entity in pairs),
@@ -64,7 +64,7 @@ def _equals(left: Sequence[Entity], right: Sequence[Entity]) -> list[Entity | No
     return [known.get(entity) for entity in left]
 
 
-def _edges(gold: Sequence[Entity], predicted: Sequence[Entity]) -> _Edges:
+def _edges(gold: Sequence[Entity], predicted: Sequence[Entity]) -> Edges:
     """All pairs that overlap. Shares of characters add up to less than 1, and each level to less than one of the next."""
     base = min(len(gold), len(predicted)) + 1
     characters = sum(entity.end - entity.start for entity in gold) + 1
@@ -83,7 +83,7 @@ def _edges(gold: Sequence[Entity], predicted: Sequence[Entity]) -> _Edges:
     return edges
 
 
-def _assigned(edges: _Edges) -> list[tuple[int, int]]:
+def assigned(edges: Edges) -> list[tuple[int, int]]:
     """The pairs of highest worth, group by group."""
     pairs: list[tuple[int, int]] = []
     for rows in _groups(edges):
@@ -99,7 +99,7 @@ def _assigned(edges: _Edges) -> list[tuple[int, int]]:
     return pairs
 
 
-def _groups(edges: _Edges) -> list[list[int]]:
+def _groups(edges: Edges) -> list[list[int]]:
     """Gold entities that share predicted ones, directly or over others."""
     over: dict[int, list[int]] = {}
     for i, row in edges.items():

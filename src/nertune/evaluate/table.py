@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nertune.evaluate.evaluation import Evaluation, Score, Scores
-from nertune.evaluate.measures import Measure, describe, known_measure
+from nertune.evaluate.measures import Metric, describe, known_measure
 
 __all__ = ["comparison_table", "markdown_table", "score_table"]
 
@@ -25,7 +25,7 @@ class _Row(NamedTuple):
     support: int
 
 
-def score_table(evaluation: Evaluation, *, measure: Measure, title: str | None = None) -> Table:
+def score_table(evaluation: Evaluation, *, measure: Metric, title: str | None = None) -> Table:
     """Precision, recall, F1 and support by label, then micro and macro.
 
     The caption names the measure, whatever the title. Raises InputError when the evaluation lacks the measure.
@@ -44,7 +44,7 @@ def score_table(evaluation: Evaluation, *, measure: Measure, title: str | None =
     return table
 
 
-def comparison_table(before: Evaluation, after: Evaluation, *, measure: Measure) -> Table:
+def comparison_table(before: Evaluation, after: Evaluation, *, measure: Metric) -> Table:
     """F1 before and after and its change, then precision, recall and support after; by label, then micro and macro.
 
     A label that one side lacks shows a dash there. Where the two were not scored on the same gold, as far as
@@ -70,7 +70,7 @@ def comparison_table(before: Evaluation, after: Evaluation, *, measure: Measure)
     return table
 
 
-def markdown_table(evaluation: Evaluation, *, measure: Measure) -> str:
+def markdown_table(evaluation: Evaluation, *, measure: Metric) -> str:
     """The same rows as `score_table` in Markdown, under a line that names the measure; ends with a line break."""
     scores = _scores(evaluation, measure)
     lines = [
@@ -84,7 +84,7 @@ def markdown_table(evaluation: Evaluation, *, measure: Measure) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores(evaluation: Evaluation, measure: Measure) -> Scores:
+def _scores(evaluation: Evaluation, measure: Metric) -> Scores:
     known_measure(measure, evaluation.metrics)
     return evaluation.metrics[measure]
 
@@ -98,7 +98,7 @@ def _empty_table(title: str, caption: str, columns: list[str]) -> Table:
     return table
 
 
-def _measured(measure: Measure) -> str:
+def _measured(measure: Metric) -> str:
     return f"Measure {measure}: {describe(measure)}"
 
 
