@@ -388,16 +388,17 @@
   function sentence([number, id, text, gold, named, nowhere, remark]) {
     const chars = Array.from(text);  // offsets count code points
     const language = tongue(text);
-    const side = (title, entities) => h("div.side", null, h("h4", null, title), h("div.text", {lang: language, dir: "auto"}, marked(chars, entities)));
+    const side = (title, entities, said) => h("div.side", null, h("h4", null, title), h("div.text", {lang: language, dir: "auto"}, marked(chars, entities, said)));
     const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, D.labels[place])])) : null;
     const remarks = {cut: "the answer or the text was cut off", unreadable: "the answer could not be read"};
     return h("article.doc", null,
       h("div.soft", null, h("span", null, "#" + number), id !== null && h("bdi", null, id), remark && h("span", null, remarks[remark])),
-      h("div.pair", null, side("annotated", gold), h("div", null, side("predicted", named), absent)));
+      h("div.pair", null, side("annotated", gold, (e) => e[4] < 0), h("div", null, side("predicted", named, () => true), absent)));
   }
 
   // The text as nodes, entities as boxes in boxes; one that crosses another's edge is closed there and goes on in a new box.
-  function marked(chars, entities) {
+  // A gold mention with a partner leaves it to that one to say what is wrong.
+  function marked(chars, entities, said) {
     const order = entities.map((e, place) => [e, place]).sort(([a], [b]) => a[0] - b[0] || b[1] - a[1] || a[2] - b[2]);
     const edges = [...new Set([0, chars.length, ...entities.flatMap((e) => [e[0], e[1]])])].sort((a, b) => a - b);
     const deep = new Map();
@@ -417,7 +418,7 @@
     };
     const end = ({e, node}) => {
       const off = CLASSES[e[3]] !== "correct";
-      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(D.labels[e[2]])}, D.labels[e[2]] + (off ? " " + CLASSES[e[3]] : "")));
+      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(D.labels[e[2]])}, D.labels[e[2]] + (off && said(e) ? " · " + CLASSES[e[3]] : "")));
     };
     edges.forEach((position, place) => {
       const again = [];
