@@ -88,6 +88,12 @@ def fake() -> Any:
     return _beside("fake_server")
 
 
+@pytest.fixture(scope="session")
+def listening() -> Any:
+    """A context manager from an ASGI application to its address on a free port."""
+    return _beside("live_server").listening
+
+
 @pytest.fixture
 def served(fake: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """A function from answers by path, and FakeServer's options, to a running server; no key is set."""

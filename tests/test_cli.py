@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import nertune
-from nertune import data
+from nertune import data, terminal
 from nertune.cli import main
 from nertune.errors import InputError, UnknownModelError
 from nertune.extract import Recognizer
@@ -298,6 +300,90 @@ def test_what_concerns_no_text_ends_the_extraction(capsys, fake_model, monkeypat
     (tmp_path / "texts.txt").write_text("甲\n乙\n", encoding="utf-8")
     assert "no model 'ner' there" in _refused(capsys, ["extract", "run", str(tmp_path / "texts.txt")])
     assert batches == [["甲", "乙"]]
+
+
+def _extracted(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_failed_rows_of_a_large_file_have_a_file_of_their_own(capsys, fake_model, tmp_path):
+    source, out = tmp_path / "texts.csv", tmp_path / "out.jsonl"
+    source.write_text("n,t\n1,叶老桂\n2,有毒\n3\n4,无\n", encoding="utf-8")
+    command = ["extract", "run", str(source), "-o", str(out), "--text-key", "t", "--id-key", "n"]
+    assert main(command) == 3
+    assert [(row["id"], len(row["entities"])) for row in _extracted(out)] == [("1", 1), ("4", 0)]
+    assert _extracted(tmp_path / "out.failed.jsonl") == [
+        {"row": 3, "id": "2", "reason": "cannot be used", "text": "有毒"},
+        {"row": 4, "id": "3", "reason": "has 1 cells, the header 2", "text": None},
+    ]
+    assert "2 of 4 rows failed" in capsys.readouterr().err
+    assert "--resume" in _refused(capsys, command)
+    assert main([*command, "--resume"]) == 3
+    assert "min_score was null, is now 0.5" in _refused(capsys, [*command, "--resume", "--min-score", "0.5"])
+
+
+def test_failed_rows_of_stdout_go_to_a_file_that_is_named(capsys, fake_model, tmp_path):
+    source, failed = tmp_path / "texts.txt", tmp_path / "failed.jsonl"
+    source.write_text("叶老桂\n\n有毒\n", encoding="utf-8")
+    command = ["extract", "run", str(source), "--failed", str(failed)]
+    assert main(command) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert [row["row"] for row in _extracted(failed)] == [3]
+    assert "is there already" in _refused(capsys, command)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--resume"], "--resume goes with FILE and --out"),
+        (["--workers", "2"], "--workers goes with FILE and --out"),
+        (["--ray", "local", "--show"], "--ray goes with FILE and --out"),
+        (["-o", "out.jsonl", "--debug", "--workers", "2"], "--workers goes with FILE and --out"),
+        (["-o", "out.jsonl", "--show"], "give one of them"),
+        (["-o", "gone/out.jsonl"], "does not exist"),
+        (["-o", "out.jsonl", "--failed", "out.jsonl"], "a file of their own"),
+        (["--from", "parquet"], "Parquet cannot be read from stdin"),
+        (["-o", "out.jsonl", "--ray", "local"], "stdin cannot be it"),
+    ],
+)
+def test_options_of_large_files_that_do_not_go_together(capsys, fake_model, monkeypatch, tmp_path, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    assert expected in _refused(capsys, ["extract", "run", "-", *arguments])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_output(capsys, tmp_path):
+    (tmp_path / "texts.txt").write_text("叶老桂\n", encoding="utf-8")
+    out = tmp_path / "out.jsonl"
+    assert "no such run directory" in _refused(
+        capsys, ["extract", "no-run", str(tmp_path / "texts.txt"), "-o", str(out)]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "workers", "cluster"),
+    [(["--workers", "3"], 3, None), (["--ray", "auto", "--workers", "3"], None, ("auto", 3, None, None))],
+)
+def test_workers_and_actors_are_given_what_makes_the_model(monkeypatch, tmp_path, arguments, workers, cluster):
+    given = {}
+    monkeypatch.setattr("nertune.bulk.extract_file", lambda source, factory, **rest: given.update(rest, f=factory) or 0)
+    (tmp_path / "texts.txt").write_text("叶老桂\n", encoding="utf-8")
+    assert main(["extract", "no-run", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out"), *arguments]) == 0
+    assert (given["workers"], given["cluster"]) == (workers, cluster)
+    threads = torch.get_num_threads()
+    with pytest.raises(InputError, match="no such run directory"):
+        pickle.loads(pickle.dumps(given["f"]))()
+    torch.set_num_threads(threads)
+    terminal.stderr.quiet = terminal.stdout.quiet = False
+
+
+def test_texts_shown_in_full_have_the_number_of_their_row(capsys, scripted_model, tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("\n" + "叶老桂\n" * 257, encoding="utf-8")
+    assert main(["extract", "run", str(path), "--debug"]) == 0
+    headings = [line for line in capsys.readouterr().err.splitlines() if "prompt of" in line]
+    assert [heading.split(",")[0] for heading in headings] == [f"text {row}" for row in range(2, 259)]
 
 
 def test_extract_shows_entities_in_brackets(capsys, fake_model):

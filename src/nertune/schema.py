@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from nertune.errors import InputError
 
@@ -22,6 +22,7 @@ __all__ = [
     "Mention",
     "ParseOutcome",
     "Prediction",
+    "SourceText",
     "StopReason",
     "best_of_each",
     "in_reading_order",
@@ -134,6 +135,21 @@ class Prediction:
             "stop": self.stop,
         }
         return row if self.windows == 1 else row | {"windows": self.windows, "cut": self.cut}
+
+
+class SourceText(NamedTuple):
+    """One row of a file of texts: what extraction reads.
+
+    `id`: the row's own, or None. `row`: its number from 1: the line, or the record where the format has no lines.
+    `problem`: why it cannot be used, None where it can; `text` is then what is known of it. `offset`: the byte of the file
+    at which the next row begins, None where reading cannot begin there.
+    """
+
+    id: str | None
+    text: str
+    row: int = 1
+    problem: str | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,15 @@ _PLAIN_SECONDS = 20.0
 
 
 class Meter:
-    """Progress of one stage: a live bar on a terminal, a line every 20 seconds elsewhere. Use it as a context manager."""
+    """Progress of one stage: a live bar on a terminal, a line every 20 seconds elsewhere. Use it as a context manager.
 
-    def __init__(self, what: str, total: int | None = None) -> None:
+    `before`: units that were through when it began, which tell nothing of the time that the others take.
+    """
+
+    def __init__(self, what: str, total: int | None = None, *, before: int = 0) -> None:
         self._what = what
         self._total = total
+        self._before = before
         self._started = self._told = time.monotonic()
         self._bar: Progress | None = None
         if stderr.is_terminal and not stderr.quiet:
@@ -58,7 +62,7 @@ class Meter:
                 TextColumn("{task.fields[extra]}"),
                 console=stderr,
             )
-            self._task = self._bar.add_task(what, total=total, extra="")
+            self._task = self._bar.add_task(what, total=total, completed=before, extra="")
 
     def __enter__(self) -> Meter:
         if self._bar:
@@ -85,8 +89,9 @@ class Meter:
             return
         self._told = now
         left = ""
-        if done and self._total:
-            left = f", about {duration((now - self._started) / done * (self._total - done))} left"
+        if done > self._before and self._total:
+            each = (now - self._started) / (done - self._before)
+            left = f", about {duration(each * (self._total - done))} left"
         line(f"{what or self._what}: {done}/{self._total or '?'}{left}  {extra}".rstrip())
 
 

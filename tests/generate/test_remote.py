@@ -6,10 +6,12 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from nertune import connect, load
+from nertune.cli import main
 from nertune.errors import EndpointError, InputError, MissingExtraError, UnknownModelError
 from nertune.extract import Recognizer
 from nertune.generate import Completion, Request
@@ -454,3 +456,57 @@ def test_requests_are_json_all_the_way(vllm):
     """Nothing of a request is an object of Python's own."""
     engine(vllm).generate([REQUEST])
     assert json.loads(json.dumps(vllm.posts()[0].body)) == vllm.posts()[0].body
+
+
+def test_requests_that_come_one_by_one_keep_the_server_busy(vllm, fake):
+    four = threading.Barrier(4, timeout=60)  # none is answered before four are there
+
+    def answer(body: dict) -> dict:
+        four.wait()
+        return fake.completion([body["prompt"][-1], 106])
+
+    vllm.answers[COMPLETIONS] = answer
+    asking = engine(vllm, concurrency=4).asking()
+    for number in range(12):
+        asking.add(number, replace(REQUEST, prompt_ids=(5, number)))
+    found = {}
+    while len(asking):
+        found |= asking.step()
+    assert {number: answer.ids for number, answer in found.items()} == {number: (number,) for number in range(12)}
+    assert vllm.most_at_once == 4
+    asking.close()
+
+
+def test_of_requests_that_come_one_by_one_a_refused_one_is_named_and_a_failing_server_ends_all(vllm, fake):
+    too_long = {"object": "error", "message": "This model's maximum context length is 10 tokens", "code": 400}
+    vllm.troubles = [fake.Trouble(400, too_long)]
+    asking = engine(vllm, concurrency=1, retries=0).asking()
+    asking.add("long", REQUEST)
+    asking.add("good", REQUEST)
+    found = asking.step()
+    while len(asking):
+        found |= asking.step()
+    assert isinstance(found["long"], InputError)
+    assert found["good"] == Completion((7, 9), "end")
+    vllm.troubles = [fake.Trouble(401, {"error": {"message": "no"}})]
+    asking.add("next", REQUEST)
+    with pytest.raises(EndpointError):
+        asking.step()
+
+
+def test_a_large_file_goes_to_a_server_row_by_row_in_order(plain, fake, tmp_path):
+    eight = threading.Barrier(8, timeout=60)  # none is answered before eight are there
+
+    def answer(body: dict) -> dict:
+        eight.wait()
+        found = [{"label": "name", "text": body["messages"][-1]["content"][-2:]}]
+        return fake.chat(json.dumps(found, ensure_ascii=False))
+
+    plain.answers[CHAT] = answer
+    source, out = tmp_path / "texts.txt", tmp_path / "out.jsonl"
+    source.write_text("".join(f"这是{chr(0x4E00 + number)}某\n" for number in range(40)), encoding="utf-8")
+    command = ["extract", f"{plain.url}#qwen3:4b", str(source), "-o", str(out), "--labels", "name", "--answer", "json"]
+    assert main([*command, "--concurrency", "8"]) == 0
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["entities"][0]["text"] for row in rows] == [f"{chr(0x4E00 + number)}某" for number in range(40)]
+    assert plain.most_at_once == 8

@@ -31,9 +31,10 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """What `add_subparsers` gives: each command adds itself to it."""
 
 
-def generation_options(parser: argparse.ArgumentParser) -> None:
-    """How answers are generated."""
-    parser.add_argument("--task", metavar="NAME", help="which, where the run was trained on several")
+def generation_options(parser: argparse.ArgumentParser, *, tasks: bool = True) -> None:
+    """How answers are generated. `tasks`: one of a run's tasks may be named."""
+    if tasks:
+        parser.add_argument("--task", metavar="NAME", help="which, where the run was trained on several")
     parser.add_argument(
         "--batch-size", type=positive, default=96, metavar="N", help="texts decoded together (default: 96)"
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 
 from nertune import __version__
+from nertune.cli.extracting import add_extract
 from nertune.cli.files import add_data, add_doctor
 from nertune.cli.options import Parser
-from nertune.cli.recognizing import add_calibrate, add_evaluate, add_extract, add_parity
+from nertune.cli.recognizing import add_calibrate, add_evaluate, add_parity
+from nertune.cli.serving import add_serve
 from nertune.cli.training import add_preview, add_quickstart, add_train
 
 __all__ = ["build_parser"]
@@ -27,5 +29,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_parity(commands)
     add_calibrate(commands)
+    add_serve(commands)
     add_doctor(commands)
     return parser

@@ -1,11 +1,10 @@
-"""`nertune extract`, `evaluate`, `calibrate` and `parity`: the commands that read texts with a model."""
+"""`nertune evaluate`, `calibrate` and `parity`: the commands that read annotated texts with a model."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,7 @@ from nertune.cli.messages import say
 from nertune.cli.options import MODEL, Commands, generation_options, min_score_option, positive, server_options
 from nertune.errors import InputError
 
-__all__ = ["add_calibrate", "add_evaluate", "add_extract", "add_parity", "open_recognizer"]
-
-
-def add_extract(commands: Commands) -> None:
-    extract = commands.add_parser("extract", help="entities of texts, as JSON lines")
-    extract.add_argument("model", metavar="MODEL", help=MODEL)
-    extract.add_argument(
-        "source", nargs="?", metavar="FILE|-", help="texts, one a line, or JSON lines with a key text; - for stdin"
-    )
-    extract.add_argument("--text", help="one text, instead of FILE")
-    extract.add_argument("--whole", action="store_true", help="FILE is one text, line breaks and all")
-    extract.add_argument("-o", "--out", metavar="FILE", help="write here instead of stdout")
-    extract.add_argument("--show", action="store_true", help="print the texts with entities in colour instead of JSON")
-    min_score_option(extract)
-    # Of another name than the --debug before the command, which shows tracebacks.
-    extract.add_argument(
-        "--debug", dest="trace", action="store_true", help="show prompt, token ids and answer of each text on stderr"
-    )
-    generation_options(extract)
-    server_options(extract)
-    extract.set_defaults(run=_extract)
+__all__ = ["add_calibrate", "add_evaluate", "add_parity", "open_recognizer"]
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -81,26 +60,6 @@ def add_calibrate(commands: Commands) -> None:
     calibrate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     generation_options(calibrate)
     calibrate.set_defaults(run=_calibrate, served_run=None, labels=None)
-
-
-def _extract(options: argparse.Namespace) -> int:
-    from nertune.data import SourceText, read_texts
-
-    if (options.text is None) == (options.source is None):
-        raise InputError("give either FILE (- for stdin) or --text, one of them")
-    if options.text is not None and not options.text.strip():
-        raise InputError("--text is empty: there is nothing to extract from")
-    texts: Iterable[SourceText]
-    if options.text is not None:
-        texts = [SourceText(None, options.text)]
-    else:
-        texts = read_texts(options.source, whole=options.whole)
-        if options.source != "-":  # what is wrong with the file is said before the model is loaded
-            texts = chain([next(texts)], texts)
-    recognizer = open_recognizer(options)
-    from nertune.commands import extract_all
-
-    return extract_all(recognizer, texts, out=options.out, show=options.show, debug=options.trace)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from nertune.data.corpus import Corpus, detect, read, write
 from nertune.data.formats import FORMATS
 from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.split import Split, split, split_first
-from nertune.data.texts import SourceText, read_texts
+from nertune.data.texts import read_texts
+from nertune.schema import SourceText
 
 __all__ = [
     "FORMATS",

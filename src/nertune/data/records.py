@@ -24,11 +24,13 @@ from nertune.schema import LabelSet
 __all__ = [
     "NotJsonError",
     "Record",
+    "checked_record",
     "decode_at",
     "decoded",
     "describe",
     "forbidden_string",
     "iter_records",
+    "line_record",
     "opened",
     "records_of",
     "skip_space",
@@ -70,14 +72,14 @@ class Record:
             raise self.error(f"{key!r} must be a string, found {describe(value)}")
         return value
 
-    def id(self) -> str | None:
+    def id(self, key: str = "id") -> str | None:
         """The record's own id as a string, None where it has none. Raises DataError on other types."""
-        value = self.value.get("id")
+        value = self.value.get(key)
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        raise self.error(f"'id' must be a string or a whole number, found {describe(value)}")
+        raise self.error(f"{key!r} must be a string or a whole number, found {describe(value)}")
 
     def label(self, value: object) -> str:
         """`value` as a label. Raises DataError when LabelSet would refuse it."""
@@ -184,12 +186,13 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
         if not begun and line[start] != "{":
             raise NotJsonError(_shortened(line[start:].rstrip()), path=path, line=number)
         begun = True
-        yield _line_record(line.rstrip("\r\n"), start, path, number)
+        yield line_record(line.rstrip("\r\n"), start, path, number)
     if not begun:
         raise DataError("holds only blank lines" if number > 1 else "is empty: no records in it", path=path)
 
 
-def _line_record(line: str, start: int, path: str, number: int) -> Record:
+def line_record(line: str, start: int, path: str, number: int) -> Record:
+    """The one record of a line, which begins at `start`. Raises DataError."""
     try:
         value, end = decode_at(line, start)
         rest = skip_space(line, end)
@@ -198,7 +201,7 @@ def _line_record(line: str, start: int, path: str, number: int) -> Record:
     except ValueError as error:
         hint = "; put each record on one line, or all of them in one array [ … ]" if line.strip() == "{" else ""
         _fail_json(error, line, path, number, hint)
-    return _record(value, line, path, number)
+    return checked_record(value, line, path, number)
 
 
 def _array(content: str, path: str, first_line: int) -> Iterator[Record]:
@@ -212,7 +215,7 @@ def _array(content: str, path: str, first_line: int) -> Iterator[Record]:
             line += content.count("\n", counted, position)
             counted = position
             value, end = decode_at(content, position)
-            yield _record(value, content[position:end], path, line)
+            yield checked_record(value, content[position:end], path, line)
             position = skip_space(content, end)
             mark = content[position : position + 1]
             if mark == "]":
@@ -230,7 +233,8 @@ def _array(content: str, path: str, first_line: int) -> Iterator[Record]:
         _fail_json(error, content, path, first_line if isinstance(error, json.JSONDecodeError) else line, "")
 
 
-def _record(value: object, raw: str, path: str, line: int) -> Record:
+def checked_record(value: object, raw: str, path: str, line: int) -> Record:
+    """A JSON value, written as `raw`, as a record. Raises DataError unless it is an object of sound strings."""
     if not isinstance(value, dict):
         raise DataError(f"a record must be a JSON object, found {describe(value)}", path=path, line=line)
     # Decoding UTF-8 refuses surrogates and the JSON grammar refuses a raw NUL: only escapes can bring them in.

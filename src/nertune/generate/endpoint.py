@@ -40,7 +40,8 @@ class Endpoint:
     """A server and one of its models, `http://host:port/v1#model-name`; the name may be left out where there is one.
 
     The server is asked at once what it serves. `models`: their names, empty where it does not tell; `vllm`: its version
-    where it is vLLM, (0,) where it does not say which, else None; `context`: tokens of prompt and answer that the model holds,
+    where it is vLLM, (0,) where it does not say which, else None; `own`: it is `nertune serve`, which takes what the newest
+    vLLM takes, and `vllm` is (0,); `context`: tokens of prompt and answer that the model holds,
     where it tells. `timeout`: seconds for one answer. `retries`: tries
     after the first. `requests_per_minute`: never more, retries included; None sets no limit.
     The key comes from the environment, NERTUNE_API_KEY before OPENAI_API_KEY.
@@ -59,6 +60,7 @@ class Endpoint:
         self.client = self._connect()
         self.models: tuple[str, ...] = ()
         self.vllm: tuple[int, ...] | None = None
+        self.own = False
         self.context: int | None = None
         self._look()
 
@@ -163,7 +165,10 @@ class Endpoint:
         self.models = tuple(str(row.get("id")) for row in rows)
         self.model = self._known(self.model)
         self.context = _context({str(row.get("id")): row for row in rows}, self.model)
-        if any(row.get("owned_by") == "vllm" for row in rows):
+        self.own = any(row.get("owned_by") == "nertune" for row in rows)
+        if self.own:
+            self.vllm = (0,)
+        elif any(row.get("owned_by") == "vllm" for row in rows):
             self.vllm = self._version(quick)
 
     def _look_below(self, client: openai.OpenAI) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nertune.errors import InputError
 from nertune.schema import StopReason
 
-__all__ = ["Completion", "Engine", "Request", "ScriptedEngine"]
+__all__ = ["Completion", "Engine", "Outcome", "Request", "ScriptedEngine", "Stepping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,37 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
         """Completions in the order of the requests. `done(n)` is told how many have ended so far."""
+        ...
+
+
+Outcome = Completion | InputError
+"""What comes of a request: its answer, or why it has none."""
+
+
+class Stepping(Protocol):
+    """Requests decoded together, of which any may come and go between two steps. For one thread at a time.
+
+    A request is known by its `key`.
+    """
+
+    def __len__(self) -> int:
+        """Requests of which nothing has come yet."""
+        ...
+
+    def add(self, key: Hashable, request: Request) -> None:
+        """Raises InputError for a request that cannot be answered."""
+        ...
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a request, if it is there: nobody waits for its answer any more."""
+        ...
+
+    def step(self) -> dict[Hashable, Outcome]:
+        """Call the model once; returns what has come of requests, which are forgotten."""
+        ...
+
+    def so_far(self, key: Hashable) -> tuple[Sequence[int], Sequence[float]]:
+        """The tokens of an unfinished answer, and their logprobs where they are known; both only grow."""
         ...
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from nertune.errors import InputError
 from nertune.generate.adapters import Adapters
 from nertune.generate.cache import Move, PrefixStates, SequenceCache
-from nertune.generate.engine import Completion, Request
+from nertune.generate.engine import Completion, Outcome, Request
 from nertune.generate.head import ChoiceHead
 from nertune.generate.plain import generate_plain
 from nertune.generate.prefix import compute_prefix
@@ -62,8 +62,8 @@ class LocalEngine:
         self.model = model.eval()
         self.adapters = Adapters(model, adapters or {})
         self._head = ChoiceHead.take_over(model)
-        self._vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
-        self.vocabulary = Vocabulary(tokenizer, self._vocabulary_size) if tokenizer is not None else None
+        self.vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
+        self.vocabulary = Vocabulary(tokenizer, self.vocabulary_size) if tokenizer is not None else None
         self.batch_size = batch_size
         self.drafts = drafts
         self.places = max(1, memory // _bytes_per_token(model))
@@ -83,17 +83,23 @@ class LocalEngine:
             decoding.add(place, requests[place])
         while len(decoding):
             ended = decoding.step()
-            completions.update(ended)
+            for key, outcome in ended.items():
+                if isinstance(outcome, InputError):
+                    raise outcome
+                completions[key] = outcome
             if done and ended:
                 done(len(completions))
         return [completions[place] for place in range(len(requests))]
 
     def check(self, request: Request, number: int | None = None) -> None:
-        """Raises InputError for a request that does not fit into the model's context, or names no adapter of the engine.
+        """Raises InputError for a request that does not fit into the model's context or vocabulary, or names no adapter.
 
         `number`: how the request is called.
         """
         about = "" if number is None else f"text {number}: "
+        ids, size = request.prompt_ids, self.vocabulary_size
+        if not ids or min(ids) < 0 or max(ids) >= size or any(not 0 <= token < size for token in request.stop_ids):
+            raise InputError(f"{about}a prompt is at least one token id, and token ids are from 0 to {size - 1}")
         if request.adapter is not None and request.adapter not in self.adapters.names:
             known = ", ".join(self.adapters.names) or "none"
             raise InputError(f"{about}there is no adapter {request.adapter!r:.100} here; known: {known}")
@@ -135,7 +141,7 @@ class LocalEngine:
             start += count
         ids = [token for layout in layouts for token in layout.ids] + [0] * padding
         options = [option for layout in layouts for option in layout.options]
-        tokens, allowed = _candidates(options, self._vocabulary_size)
+        tokens, allowed = _candidates(options, self.vocabulary_size)
         device = self.model.device
         self._head.candidates = None if tokens is None else torch.from_numpy(tokens).to(device)
         with self.adapters.answering_rows(zip(adapters, counts, strict=True)):
@@ -198,49 +204,72 @@ class Decoding:
         if key in self._keys:
             self._leave(self._keys.index(key))
 
+    def so_far(self, key: Hashable) -> tuple[Items[int], Items[float]]:
+        """The tokens of an unfinished answer, and the logarithms of their probabilities."""
+        return self._active[self._keys.index(key)].so_far if key in self._keys else ((), ())
+
     @torch.inference_mode()
-    def step(self) -> dict[Hashable, Completion]:
+    def step(self) -> dict[Hashable, Outcome]:
         """Let in what fits and call the model once; returns the answers that are finished.
 
-        Raises InputError for a request whose grammar cannot be used; it is forgotten, the others go on at the next step.
+        A request whose grammar cannot be used, or followed, has an InputError for an answer; the others go on.
         """
-        self._enter()
+        outcomes: dict[Hashable, Outcome] = {}
+        self._enter(outcomes)
+        layouts = self._lay_out(outcomes)
         engine, active = self._engine, self._active
         if not active:
-            return {}
-        guesses = -(-engine.drafts // len(active))
-        budget = _PROMPT_TOKENS
-        layouts: list[Layout] = []
-        for sequence in active:
-            layouts.append(sequence.lay_out(guesses, max(budget, 1)))
-            budget -= layouts[-1].decided
+            return outcomes
         adapters = [sequence.request.adapter for sequence in active]
         chosen, logprobs = engine.choose(self._cache, layouts, adapters)
         start = 0
         for slot, (sequence, layout) in enumerate(zip(active, layouts, strict=True)):
             end = start + len(layout.options)
-            kept = sequence.accept(chosen[start:end], logprobs[start:end])
+            try:
+                kept = sequence.accept(chosen[start:end], logprobs[start:end])
+            except InputError as error:
+                outcomes[self._keys[slot]] = error
+                kept = len(layout.ids)
             self._cache.forget(slot, len(layout.ids) - kept)
             start = end
-        ended = {}
         for slot in reversed(range(len(active))):
             completion = active[slot].completion
             if completion is not None:
-                ended[self._keys[slot]] = completion
+                outcomes.setdefault(self._keys[slot], completion)
+            if self._keys[slot] in outcomes:
                 self._leave(slot)
-        return ended
+        return outcomes
 
-    def _enter(self) -> None:
+    def _enter(self, outcomes: dict[Hashable, Outcome]) -> None:
         while self._waiting and self._fits(self._waiting[0][1]):
             key, request = self._waiting.popleft()
             prefix_ids, prefix = self._engine.prefix_of(request)
-            sequence = Sequence(request, request.prompt_ids[len(prefix_ids) :], self._engine.vocabulary)
+            try:
+                sequence = Sequence(request, request.prompt_ids[len(prefix_ids) :], self._engine.vocabulary)
+            except InputError as error:
+                outcomes[key] = error
+                continue
             self._keys.append(key)
             self._active.append(sequence)
             moves = self._cache.enter(prefix)
             self._follow(moves)
             if moves:
                 self._keys[moves[-1].source], self._active[moves[-1].source] = key, sequence
+
+    def _lay_out(self, outcomes: dict[Hashable, Outcome]) -> list[Layout]:
+        """What each slot brings into the step; slots that can bring nothing are left."""
+        guesses = -(-self._engine.drafts // max(1, len(self._active)))
+        budget = _PROMPT_TOKENS
+        layouts: list[Layout] = []
+        while (slot := len(layouts)) < len(self._active):
+            try:
+                layouts.append(self._active[slot].lay_out(guesses, max(budget, 1)))
+            except InputError as error:
+                outcomes[self._keys[slot]] = error
+                self._leave(slot)  # others, which are not laid out yet, close the gap
+                continue
+            budget -= layouts[-1].decided
+        return layouts
 
     def _fits(self, request: Request) -> bool:
         """Whether one more sequence may enter: the slots are of equal length, that of the longest."""

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nertune.errors import EndpointError
+from nertune.generate.asking import RemoteAsking
 from nertune.generate.endpoint import Endpoint
 from nertune.generate.engine import Completion, Request
 from nertune.schema import StopReason
@@ -44,6 +45,15 @@ class RemoteEngine:
         self._slots = threading.BoundedSemaphore(concurrency)
         self._token_ids = token_ids
         self._sampling: dict[str, Any] = {"temperature": 0}
+
+    @property
+    def at_once(self) -> int:
+        """Requests that are sent together."""
+        return self._concurrency
+
+    def asking(self) -> RemoteAsking:
+        """For requests that come one after another: keeps the server busy, whatever answers are waited for."""
+        return RemoteAsking(lambda request: self._ask(request, 1), self._concurrency)
 
     def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
         """Raises InputError for a prompt that the server finds too long, else as Endpoint.call."""
@@ -101,7 +111,7 @@ class RemoteEngine:
             "skip_special_tokens": False,
         }
         if request.grammar:
-            extra["structured_outputs"] = {"grammar": grammar_for_vllm(request.grammar, request.stop_ids)}
+            extra["structured_outputs"] = {"grammar": self._grammar(request.grammar, request.stop_ids)}
         answer = self.endpoint.call(
             lambda client: client.completions.create(
                 model=str(self.endpoint.model),
@@ -129,7 +139,7 @@ class RemoteEngine:
         if self.endpoint.vllm:
             extra |= {**_PLAIN, "chat_template_kwargs": {"enable_thinking": False}}
             if request.grammar:
-                extra["structured_outputs"], schema = {"grammar": grammar_for_vllm(request.grammar)}, None
+                extra["structured_outputs"], schema = {"grammar": self._grammar(request.grammar)}, None
         # A model trained here is asked for what it was trained on; any other may be behind OpenAI's strict mode, which
         # takes objects alone.
         wrapped = schema is not None and not self._token_ids and schema.get("type") != "object"
@@ -144,6 +154,10 @@ class RemoteEngine:
         choice = self._choice(answer)
         text = _THOUGHT.sub("", str(getattr(choice.message, "content", None) or ""), count=1)
         return Completion((), self._stop(choice), text=_unwrapped(text) if wrapped else text)
+
+    def _grammar(self, grammar: str, stop_ids: frozenset[int] = frozenset()) -> str:
+        """As the server is to have it: nertune's own ends an answer at any stop token by itself, as it is done here."""
+        return grammar if self.endpoint.own else grammar_for_vllm(grammar, stop_ids)
 
     def _sampled(self, client: Any, messages: Any, extra: Mapping[str, Any]) -> Any:
         """OpenAI's reasoning models refuse a temperature: they are asked without from then on."""

@@ -111,6 +111,11 @@ class Sequence:
             return None
         return Completion(tuple(self._answer), self._stop, tuple(self._logprobs))
 
+    @property
+    def so_far(self) -> tuple[Items[int], Items[float]]:
+        """The tokens of the answer, and their logprobs."""
+        return self._answer, self._logprobs
+
     def _take(self, token: int, kept: int, draft: list[int]) -> None:
         """Go on from the first choice that the draft does not hold."""
         if self._constraint:

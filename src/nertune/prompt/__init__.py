@@ -12,6 +12,8 @@ from nertune.prompt.answers import (
     refuse_unwritable,
 )
 from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
+from nertune.prompt.conversation import Conversation
+from nertune.prompt.places import TokenPlaces
 from nertune.prompt.plain import PlainTokenizer
 from nertune.prompt.render import PromptSpec, Renderer, Row
 from nertune.prompt.template import PromptTemplate, builtin_templates, load_template
@@ -21,6 +23,7 @@ __all__ = [
     "ANSWER_FORMATS",
     "DEFAULT_TEMPLATE",
     "AnswerFormat",
+    "Conversation",
     "ParsedAnswer",
     "Placed",
     "PlainTokenizer",
@@ -29,6 +32,7 @@ __all__ = [
     "Refusal",
     "Renderer",
     "Row",
+    "TokenPlaces",
     "Tokenizer",
     "Written",
     "answer_format",

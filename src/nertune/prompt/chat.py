@@ -15,7 +15,16 @@ from typing import NamedTuple
 from nertune.errors import InputError
 from nertune.prompt.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_TEMPLATE", "ChatPieces", "chat_template_source", "take_apart", "template_hash"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "PAD",
+    "ChatPieces",
+    "Trim",
+    "apply",
+    "chat_template_source",
+    "take_apart",
+    "template_hash",
+]
 
 DEFAULT_TEMPLATE = """\
 {{- bos_token or '' -}}
@@ -29,7 +38,7 @@ DEFAULT_TEMPLATE = """\
 # Marks that no template looks for and no trimming touches.
 _SYSTEM, _USER, _ANSWER = "\ue000nertune-system\ue001", "\ue000nertune-user\ue001", "\ue000nertune-answer\ue001"
 # White space that no template writes: where it is gone, the template trims.
-_PAD = "\u2003"
+PAD = "\u2003"
 # Reasoning models open a reasoning part unless told not to; templates that know no such switch ignore it.
 _SWITCHES = {"enable_thinking": False}
 
@@ -106,7 +115,7 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
         if _SYSTEM not in before_user:
             raise InputError("the model's chat template puts the system text after the user's; name another model")
         before_system, before_user = before_user.split(_SYSTEM)
-    padded = _render(tokenizer, system=_PAD + _SYSTEM + _PAD if marked else None, user=_PAD + _USER + _PAD)
+    padded = _render(tokenizer, system=PAD + _SYSTEM + PAD if marked else None, user=PAD + _USER + PAD)
     return ChatPieces(
         before_system=before_system,
         before_user=before_user,
@@ -120,13 +129,13 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
 
 
 def _trim(padded: str, mark: str) -> Trim:
-    return Trim(left=_PAD + mark not in padded, right=mark + _PAD not in padded)
+    return Trim(left=PAD + mark not in padded, right=mark + PAD not in padded)
 
 
 def _turn_end(tokenizer: Tokenizer) -> str:
     """What the template writes after an answer: the end of the turn, white space around it dropped."""
     turns = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ANSWER}]
-    rendered = _apply(tokenizer, turns, generation_prompt=False)
+    rendered = apply(tokenizer, turns, generation_prompt=False)
     _, mark, end = rendered.partition(_ANSWER)
     if not mark:
         raise InputError("the model's chat template does not keep the assistant's text; name another model")
@@ -137,15 +146,16 @@ def _render(tokenizer: Tokenizer, *, system: str | None, user: str) -> str:
     turns = [{"role": "user", "content": user}]
     if system is not None:
         turns.insert(0, {"role": "system", "content": system})
-    return _apply(tokenizer, turns, generation_prompt=True)
+    return apply(tokenizer, turns, generation_prompt=True)
 
 
-def _apply(tokenizer: Tokenizer, turns: list[dict[str, str]], *, generation_prompt: bool) -> str:
+def apply(tokenizer: Tokenizer, turns: list[dict[str, str]], *, generation_prompt: bool, thinking: bool = False) -> str:
+    """The template's own rendering of turns. It raises what the template does."""
     rendered = tokenizer.apply_chat_template(
         turns,
         chat_template=chat_template_source(tokenizer),
         tokenize=False,
         add_generation_prompt=generation_prompt,
-        **_SWITCHES,
+        **(_SWITCHES | ({"enable_thinking": True} if thinking else {})),
     )
     return str(rendered)

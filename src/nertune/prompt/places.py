@@ -47,7 +47,7 @@ class TokenPlaces:
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         ranges, parts, end = [], [], 0
-        for part in self._parts(ids):
+        for part in self.parts(ids):
             start = end
             parts.append(decoder.decode(part))
             end += len(parts[-1])
@@ -62,7 +62,7 @@ class TokenPlaces:
             return [(max(start - 1, 0), max(end - 1, 0)) for start, end in ranges]
         return None
 
-    def _parts(self, ids: Sequence[int]) -> list[bytes]:
+    def parts(self, ids: Sequence[int]) -> list[bytes]:
         """Each token's bytes, such that all of them together are the bytes of the decoded text."""
         pieces = [str(piece or "") for piece in self._tokenizer.convert_ids_to_tokens(list(ids))]
         if self._byte_level:

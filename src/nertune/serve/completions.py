@@ -1,0 +1,156 @@
+"""`POST /v1/completions` and `POST /tokenize`: prompts as text or token ids; what nertune's own client asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+
+from nertune.generate import Request
+from nertune.serve.answering import Answering, CancellingResponse, event, token_entries
+from nertune.serve.answers import CompletionReply, TextChoice, TextLogprobs, Tokens, Usage
+from nertune.serve.bodies import CompletionBody, TokenizeBody
+from nertune.serve.chat import ignored_header
+from nertune.serve.constraints import grammar_of
+from nertune.serve.errors import ANY_ERROR, ApiError, told_within
+from nertune.serve.models import ServedModel
+from nertune.serve.replies import note
+from nertune.serve.service import Service, new_id
+from nertune.serve.words import Words
+
+__all__ = ["add_completions"]
+
+_STREAM: dict[str, dict[str, object]] = {"text/event-stream": {}}
+
+
+def add_completions(app: FastAPI, service: Service) -> None:
+    """Add the routes."""
+    routes = APIRouter(tags=["OpenAI"])
+
+    @routes.post(
+        "/v1/completions",
+        response_model=CompletionReply,
+        response_model_exclude_none=True,
+        responses=ANY_ERROR | {200: {"model": CompletionReply, "content": _STREAM}},
+    )
+    async def complete(body: CompletionBody, http: HttpRequest, answer: Response) -> Any:
+        """How a prompt goes on. Control tokens in a text act as such here: whoever writes the prompt writes the turns."""
+        model = service.catalogue.find(body.model)
+        if (body.logprobs or 0) > 1:
+            raise ApiError(
+                "logprobs: at most 1, which is the token that was chosen; the others' probabilities are not kept",
+                param="logprobs",
+            )
+        text = body.prompt if isinstance(body.prompt, str) else f"{len(body.prompt)} token ids"
+        note(http.scope, model=model.name, stream=bool(body.stream), text=text)
+        service.loop.check()
+        request = await service.in_thread(lambda: _request(service, model, body))
+        words = Words(model.tokenizer, stops=body.stops, special=not body.skip_special_tokens)
+        answering = Answering(service.loop, request, words, streamed=bool(body.stream or body.stops))
+        headers = ignored_header(body)
+        reply = CompletionReply(id=new_id("cmpl"), created=int(time.time()), model=model.name, choices=[])
+        if body.stream:
+            return CancellingResponse(
+                _events(model, body, request, answering, reply),
+                over=answering.cancel,
+                media_type="text/event-stream",
+                headers=headers,
+            )
+        found = await answering.whole()
+        answer.headers.update(headers)
+        choice = TextChoice(
+            text=found.text,
+            logprobs=_logprobs(model, body, found.ids, found.logprobs, 0),
+            finish_reason=found.finish,
+            token_ids=list(found.ids) if body.return_token_ids else None,
+            prompt_token_ids=list(request.prompt_ids) if body.return_token_ids else None,
+        )
+        usage = Usage.of(len(request.prompt_ids), found.generated)
+        note(http.scope, **usage.model_dump())
+        return reply.model_copy(update={"choices": [choice], "usage": usage})
+
+    @routes.post("/tokenize", response_model=Tokens, responses=ANY_ERROR)
+    async def tokenize(body: TokenizeBody) -> Tokens:
+        """The token ids of a text, or of messages as the model is sent them."""
+        models = service.catalogue
+        model = models.find(body.model if body.model is not None else next(iter(models.models)))
+
+        def ids() -> list[int]:
+            if body.messages is None:
+                return model.conversation.text_ids(body.prompt or "", special=body.add_special_tokens)
+            thinking = body.chat_template_kwargs is not None and body.chat_template_kwargs.enable_thinking
+            return model.conversation.prompt_ids([message.turn for message in body.messages], thinking=thinking)
+
+        tokens = await service.in_thread(ids)
+        return Tokens(count=len(tokens), max_model_len=model.context, tokens=tokens)
+
+    app.include_router(routes)
+
+
+def _request(service: Service, model: ServedModel, body: CompletionBody) -> Request:
+    grammar = grammar_of(body.response_format, body.structured_outputs)
+    if grammar is not None:
+        model.check_grammar(grammar)
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        prompt = model.conversation.text_ids(prompt, special=body.add_special_tokens)
+    return model.request(
+        prompt,
+        max_new_tokens=body.max_tokens,
+        default_tokens=service.default_tokens,
+        grammar=grammar,
+        stop_ids=body.stop_token_ids,
+    )
+
+
+def _logprobs(
+    model: ServedModel, body: CompletionBody, ids: Sequence[int], logprobs: Sequence[float], offset: int
+) -> TextLogprobs | None:
+    if body.logprobs is None:
+        return None
+    entries = token_entries(model.places, ids, logprobs)
+    offsets = []
+    for entry in entries:
+        offsets.append(offset)
+        offset += len(entry.token)
+    return TextLogprobs(
+        tokens=[entry.token for entry in entries],
+        token_logprobs=[entry.logprob for entry in entries],
+        top_logprobs=[{entry.token: entry.logprob} if body.logprobs else {} for entry in entries],
+        text_offset=offsets,
+    )
+
+
+async def _events(
+    model: ServedModel, body: CompletionBody, request: Request, answering: Answering, reply: CompletionReply
+) -> AsyncIterator[bytes]:
+    """What came, why it ended, the usage where it is asked for, and `[DONE]`; or an error."""
+
+    def chunk(choices: list[TextChoice], usage: Usage | None = None) -> bytes:
+        return event(reply.model_copy(update={"choices": choices, "usage": usage}).model_dump())
+
+    offset = 0
+    try:
+        async for piece in answering.pieces():
+            yield chunk(
+                [
+                    TextChoice(
+                        text=piece.text,
+                        logprobs=_logprobs(model, body, piece.ids, piece.logprobs, offset),
+                        finish_reason=None,
+                        token_ids=list(piece.ids) if body.return_token_ids else None,
+                    )
+                ]
+            )
+            offset += len(piece.text)
+    except Exception as error:  # the status is sent already
+        yield event(told_within(error).body())
+        return
+    yield chunk([TextChoice(text="", finish_reason=answering.finish)])
+    if body.stream_options is not None and body.stream_options.include_usage:
+        yield chunk([], Usage.of(len(request.prompt_ids), answering.generated))
+    yield event("[DONE]")

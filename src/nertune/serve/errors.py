@@ -1,0 +1,157 @@
+"""Errors as OpenAI's API tells them: `{"error": {"message", "type", "param", "code"}}`, with the status that fits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from nertune.errors import EngineStoppedError, InputError, NertuneError, QueueFullError, UnknownModelError
+
+__all__ = ["ANY_ERROR", "ApiError", "ErrorBody", "add_error_handlers", "as_api_error", "told_within"]
+
+_log = logging.getLogger(__name__)
+
+_HINTS = {
+    "n": "one answer a request: generation is greedy, so all would be the same",
+    "best_of": "one answer a request: generation is greedy, so all would be the same",
+    "tools": "tools are not supported",
+    "functions": "tools are not supported",
+    "tool_choice": "tools are not supported",
+    "function_call": "tools are not supported",
+    "audio": "only text is supported",
+    "modalities": "only text is supported",
+    "logit_bias": "probabilities are the model's own: it is not supported",
+    "presence_penalty": "probabilities are the model's own: penalties are not supported",
+    "frequency_penalty": "probabilities are the model's own: penalties are not supported",
+    "repetition_penalty": "probabilities are the model's own: penalties are not supported",
+    "suffix": "it is not supported",
+    "echo": "it is not supported",
+}
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """What every error looks like."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An error that a client is told."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.retry_after = status, retry_after
+        self.detail = ErrorDetail(message=message, type=kind, param=param, code=code)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON value of the error."""
+        return {"error": self.detail.model_dump()}
+
+    def response(self) -> Response:
+        """The whole answer. In ASCII: a message may quote what is no Unicode text."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(math.ceil(self.retry_after))}
+        return Response(json.dumps(self.body()), self.status, headers, "application/json")
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """An error of nertune's as a client is told it."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, QueueFullError):
+        return ApiError(
+            str(error), status=429, kind="rate_limit_error", code="queue_full", retry_after=error.retry_after
+        )
+    if isinstance(error, EngineStoppedError):
+        return ApiError(str(error), status=503, kind="server_error", code="engine_stopped")
+    if isinstance(error, UnknownModelError):
+        return ApiError(str(error), status=404, param="model", code="model_not_found")
+    if isinstance(error, InputError):
+        return ApiError(str(error))
+    if isinstance(error, NertuneError):
+        return ApiError(str(error), status=500, kind="server_error")
+    return ApiError("the server failed; its log says where", status=500, kind="server_error")
+
+
+def told_within(error: Exception) -> ApiError:
+    """An error that is told inside an answer whose status is sent already; one that is unforeseen goes into the log."""
+    if not isinstance(error, ApiError | NertuneError):
+        _log.error("an answer failed", exc_info=error)
+    return as_api_error(error)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let every error of the app be told in the same shape."""
+
+    async def told(request: Request, error: Exception) -> Response:
+        return as_api_error(error).response()
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        return _validation_error(error.errors() if isinstance(error, RequestValidationError) else ()).response()
+
+    async def http(request: Request, error: Exception) -> Response:
+        status, said = (error.status_code, str(error.detail)) if isinstance(error, HTTPException) else (500, "")
+        if status == 404:
+            said = f"there is no {request.url.path} here"
+        found = ApiError(said, status=status, code="not_found" if status == 404 else None)
+        answer = found.response()
+        answer.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+        return answer
+
+    for kind in (ApiError, NertuneError, Exception):
+        app.add_exception_handler(kind, told)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def _validation_error(problems: Any) -> ApiError:
+    """The first thing that is wrong with a body, in words."""
+    problem: dict[str, Any] = next(iter(problems), {"loc": (), "type": "", "msg": "the request cannot be read"})
+    place = [str(part) for part in problem["loc"] if part not in ("body", "path", "query")]
+    param = ".".join(place) or None
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "json_invalid":
+        param, message = None, f"the body is not JSON: {(problem.get('ctx') or {}).get('error', message)}"
+    elif not place and problem["type"] != "value_error":
+        message = f"{message}: send a JSON object, with the header Content-Type: application/json"
+    elif problem["type"] == "extra_forbidden":
+        hint = _HINTS.get(place[-1])
+        message = f"{param}: {hint}" if hint else f"unrecognized request argument: {param}"
+    elif place:
+        message = f"{param}: {message[:1].lower()}{message[1:]}"
+    return ApiError(message[:1000], param=param)
+
+
+ANY_ERROR: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "What was asked for cannot be done; the message says why"},
+    401: {"model": ErrorBody, "description": "The server wants a key"},
+    404: {"model": ErrorBody, "description": "There is no such model"},
+    413: {"model": ErrorBody, "description": "The body is too large"},
+    429: {"model": ErrorBody, "description": "The queue is full; Retry-After says when to come again"},
+    500: {"model": ErrorBody, "description": "The server failed"},
+    503: {"model": ErrorBody, "description": "The engine broke down, or the server is shutting down"},
+}
+"""The errors of every route, for OpenAPI."""

@@ -1,0 +1,278 @@
+"""The engine's thread: whatever many threads submit is answered, alone or not at all, and never twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
+
+from nertune.errors import EngineStoppedError, InputError, QueueFullError
+from nertune.generate import Completion, EngineLoop, Request
+from nertune.generate.local import Decoding, LocalEngine
+from nertune.generate.loop import WholeAnswers
+from nertune.models.attention import can_share_prefix
+
+WAIT = 20.0
+
+
+def asked(number: int, tokens: int = 3) -> Request:
+    return Request((number,), frozenset({0}), tokens)
+
+
+class Counting:
+    """A Stepping whose answer to prompt (n,) is n, n+1, …; `gate` holds a step back until it is released."""
+
+    def __init__(self, slots: int = 4) -> None:
+        self.slots = slots
+        self.waiting: list[tuple[Hashable, Request]] = []
+        self.active: dict[Hashable, tuple[Request, list[int]]] = {}
+        self.refused: set[int] = set()  # when they are added
+        self.unfit: set[int] = set()  # at their first step
+        self.broken = False
+        self.gate: threading.Semaphore | None = None
+        self.steps = 0
+        self.in_step = threading.Event()
+        self.threads: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.active)
+
+    def add(self, key: Hashable, request: Request) -> None:
+        if request.prompt_ids[0] in self.refused:
+            raise InputError("refused")
+        self.waiting.append((key, request))
+
+    def drop(self, key: Hashable) -> None:
+        self.waiting = [item for item in self.waiting if item[0] != key]
+        self.active.pop(key, None)
+
+    def step(self) -> dict[Hashable, Completion | InputError]:
+        self.in_step.set()
+        self.threads.add(threading.get_ident())
+        if self.gate:
+            assert self.gate.acquire(timeout=WAIT)
+        if self.broken:
+            raise RuntimeError("no memory")
+        self.steps += 1
+        while self.waiting and len(self.active) < self.slots:
+            key, request = self.waiting.pop(0)
+            self.active[key] = (request, [])
+        outcomes: dict[Hashable, Completion | InputError] = {}
+        for key, (request, ids) in list(self.active.items()):
+            ids.append(request.prompt_ids[0] + len(ids))
+            if request.prompt_ids[0] in self.unfit:
+                outcomes[key] = InputError("its grammar")
+            elif len(ids) == request.max_new_tokens:
+                outcomes[key] = Completion(tuple(ids), "length", (-0.5,) * len(ids))
+            if key in outcomes:
+                del self.active[key]
+        return outcomes
+
+    def so_far(self, key: Hashable) -> tuple[list[int], list[float]]:
+        ids = self.active[key][1] if key in self.active else []
+        return ids, [-0.5] * len(ids)
+
+
+@pytest.fixture
+def stepping() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def loop_of() -> Iterator[Callable[..., EngineLoop]]:
+    loops: list[EngineLoop] = []
+
+    def build(stepping: object, **options: int) -> EngineLoop:
+        loops.append(EngineLoop(stepping, **options))
+        return loops[-1]
+
+    yield build
+    for loop in loops:
+        loop.close(finish=False)
+
+
+def test_what_many_threads_submit_is_answered_by_one(loop_of, stepping):
+    loop = loop_of(stepping)
+
+    def client(first: int) -> list[tuple[int, ...]]:
+        jobs = [loop.submit(asked(first + number)) for number in range(20)]
+        return [job.result(WAIT).ids for job in jobs]
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(client, range(0, 16000, 1000)))
+    for first, found in zip(range(0, 16000, 1000), answers, strict=True):
+        assert found == [(first + n, first + n + 1, first + n + 2) for n in range(20)]
+    assert len(stepping.threads) == 1
+    assert loop.unfinished == 0
+
+
+def test_a_request_joins_the_batch_that_is_being_decoded(loop_of, stepping):
+    stepping.gate = threading.Semaphore(1)
+    loop = loop_of(stepping)
+    long = loop.submit(asked(10, tokens=50))
+    assert stepping.in_step.wait(WAIT)
+    short = loop.submit(asked(20, tokens=2))
+    for _ in range(4):
+        stepping.gate.release()
+    assert short.result(WAIT).ids == (20, 21)
+    assert not long.done()
+    stepping.gate.release(100)
+    assert len(long.result(WAIT).ids) == 50
+
+
+def test_progress_is_told_in_order_and_before_the_result(loop_of, stepping):
+    loop = loop_of(stepping)
+    told: dict[int, list] = {}
+
+    def telling(number: int) -> Callable:
+        return lambda ids, logprobs: told.setdefault(number, []).extend(zip(ids, logprobs, strict=True))
+
+    jobs = [loop.submit(asked(100 * n, tokens=n + 1), on_progress=telling(n)) for n in range(8)]
+    ends: list[int] = []
+    for number, job in enumerate(jobs):
+        job.add_done_callback(lambda job, number=number: ends.append(len(told[number])))
+    for job in jobs:
+        job.result(WAIT)
+    assert told == {n: [(100 * n + place, -0.5) for place in range(n + 1)] for n in range(8)}
+    assert sorted(ends) == list(range(1, 9))
+
+
+def test_a_callback_that_fails_harms_nobody(loop_of, stepping):
+    loop = loop_of(stepping)
+    calls = []
+
+    def failing(ids, logprobs) -> None:
+        calls.append(ids)
+        raise RuntimeError("the client's loop is closed")
+
+    assert loop.submit(asked(5), on_progress=failing).result(WAIT).ids == (5, 6, 7)
+    assert len(calls) == 1
+    assert loop.submit(asked(6)).result(WAIT).ids == (6, 7, 8)
+
+
+def test_a_cancelled_job_frees_its_slot_at_the_next_step(loop_of):
+    stepping = Counting(slots=1)
+    stepping.gate = threading.Semaphore(0)
+    loop = loop_of(stepping)
+    endless = loop.submit(asked(1, tokens=10**9))
+    waiting = loop.submit(asked(500))
+    next_one = loop.submit(asked(600))
+    assert stepping.in_step.wait(WAIT)
+    assert endless.cancel()
+    assert waiting.cancel()
+    for _ in range(5):
+        stepping.gate.release()
+    assert next_one.result(WAIT).ids == (600, 601, 602)
+    with pytest.raises(CancelledError):
+        endless.result(WAIT)
+    assert len(stepping) == loop.unfinished == 0
+    assert stepping.steps <= 4
+    assert not next_one.cancel()
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again(loop_of, stepping):
+    stepping.gate = threading.Semaphore(0)
+    loop = loop_of(stepping, capacity=3)
+    jobs = [loop.submit(asked(n)) for n in range(3)]
+    with pytest.raises(QueueFullError, match="3 requests are waiting") as refused:
+        loop.submit(asked(4))
+    assert refused.value.retry_after >= 1
+    with pytest.raises(QueueFullError):
+        loop.check()
+    jobs[0].cancel()
+    stepping.gate.release(100)
+    assert jobs[2].result(WAIT).ids == (2, 3, 4)
+    loop.check()
+    assert loop.submit(asked(4)).result(WAIT).ids == (4, 5, 6)
+
+
+def test_a_request_that_is_refused_fails_alone(loop_of, stepping):
+    stepping.refused, stepping.unfit = {7}, {8}
+    loop = loop_of(stepping)
+    jobs = [loop.submit(asked(n)) for n in (6, 7, 8, 9)]
+    for place, message in ((1, "refused"), (2, "its grammar")):
+        with pytest.raises(InputError, match=message):
+            jobs[place].result(WAIT)
+    assert [jobs[place].result(WAIT).ids[0] for place in (0, 3)] == [6, 9]
+    assert loop.state == "running"
+
+
+def test_an_engine_that_breaks_fails_all_and_says_so(loop_of, stepping):
+    stepping.broken, stepping.gate = True, threading.Semaphore(0)
+    loop = loop_of(stepping)
+    jobs = [loop.submit(asked(n)) for n in range(9)]
+    stepping.gate.release()
+    for job in jobs:
+        with pytest.raises(EngineStoppedError, match="RuntimeError: no memory"):
+            job.result(WAIT)
+    assert loop.state == "broken"
+    with pytest.raises(EngineStoppedError, match="restart"):
+        loop.submit(asked(1))
+
+
+def test_close_finishes_what_was_accepted(loop_of, stepping):
+    stepping.gate = threading.Semaphore(0)
+    loop = loop_of(stepping)
+    jobs = [loop.submit(asked(n, tokens=5)) for n in range(10)]
+    closing = threading.Thread(target=loop.close)
+    closing.start()
+    while loop.state == "running":
+        pass
+    with pytest.raises(EngineStoppedError, match="shutting down"):
+        loop.submit(asked(1))
+    stepping.gate.release(1000)
+    closing.join(WAIT)
+    assert [job.result(0).ids[0] for job in jobs] == list(range(10))
+    assert loop.state == "closed"
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_close_gives_up_after_its_time(loop_of, stepping, finish):
+    stepping.gate = threading.Semaphore(0)
+    loop = loop_of(stepping)
+    job = loop.submit(asked(1))
+    assert stepping.in_step.wait(WAIT)
+    threading.Timer(0.2, lambda: stepping.gate.release(10)).start()
+    assert not loop.close(finish=finish, timeout=0.05)
+    with pytest.raises(EngineStoppedError, match="shutting down"):
+        job.result(WAIT)
+    assert loop.state == "closed"
+
+
+def test_an_idle_loop_closes_at_once(loop_of, stepping):
+    assert loop_of(stepping).close()
+
+
+def test_the_local_engine_in_a_thread_of_its_own_answers_as_it_does_elsewhere(loop_of, tiny_model):
+    model = tiny_model("qwen2")
+    assert can_share_prefix(model)
+    engine = LocalEngine(model, shares_prefix=True, batch_size=3)
+    requests = [Request((10 + n, 20, 30 + n), frozenset(range(3, 9)), 4 + n) for n in range(9)]
+    expected = engine.generate(requests)
+    loop = loop_of(Decoding(engine))
+    told: list[list[int]] = [[] for _ in requests]
+    jobs = [
+        loop.submit(request, on_progress=lambda ids, logprobs, own=own: own.extend(ids))
+        for request, own in zip(requests, told, strict=True)
+    ]
+    assert [job.result(WAIT) for job in jobs] == expected
+    assert told == [list(completion.ids) for completion in expected]
+    too_long, unknown = Request((5,) * 510, frozenset(), 9), Request((5, 160), frozenset(), 9)
+    for bad, message in ((too_long, "do not fit"), (unknown, "from 0 to 159")):
+        with pytest.raises(InputError, match=message):
+            loop.submit(bad).result(WAIT)
+
+
+def test_engines_of_whole_answers(loop_of, tiny_model):
+    engine = LocalEngine(tiny_model("llama"), shares_prefix=False, batch_size=3)
+    requests = [Request((10 + n, 20), frozenset(range(3, 9)), 4 + n) for n in range(5)]
+    expected = engine.generate(requests)
+    loop = loop_of(WholeAnswers(engine, most=3, check=engine.check))
+    told: list[int] = []
+    jobs = [loop.submit(requests[0], on_progress=lambda ids, _: told.extend(ids)), *map(loop.submit, requests[1:])]
+    assert [job.result(WAIT) for job in jobs] == expected
+    assert told == list(expected[0].ids)
+    with pytest.raises(InputError, match="do not fit"):
+        loop.submit(Request((5,) * 510, frozenset(), 9)).result(WAIT)
