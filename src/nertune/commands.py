@@ -14,9 +14,10 @@ from nertune.errors import InputError, RunError
 from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
 from nertune.evaluate.measures import Measure
 from nertune.evaluate.reliability import draw_reliability
+from nertune.evaluation_folder import write_folder
 from nertune.extract import Recognizer, ground
 from nertune.prompt import PromptSpec, answer_format, fitted, load_template, refuse_unwritable
-from nertune.reporting import write_evaluation
+from nertune.reporting import write_report
 from nertune.run import RELIABILITY, RunManifest
 from nertune.schema import Document, Entity
 from nertune.terminal import Meter
@@ -35,7 +36,7 @@ def evaluate_on(
     model: str = "",
     train: Sequence[Document] | None = None,
 ) -> Evaluation:
-    """Predict every document and score the predictions; with `out`, write both and the report into that folder.
+    """Predict every document and score the predictions; with `out`, write both, the gold and the report into that folder.
 
     `source`, `model`, `train`: what the report says of them, see `nertune.reporting`.
     """
@@ -44,7 +45,8 @@ def evaluate_on(
         predictions = recognizer.extract_many([document.text for document in documents], done=meter.update)
     evaluation = evaluate(documents, predictions, seconds=time.monotonic() - started)
     if out is not None:
-        write_evaluation(Path(out), documents, predictions, evaluation, source=source, model=model, train=train)
+        write_folder(Path(out), evaluation, documents, predictions)
+        write_report(Path(out), documents, predictions, evaluation, source=source, model=model, train=train)
     return evaluation
 
 

@@ -1,24 +1,22 @@
-"""What `nertune evaluate --out` leaves in its folder: scores, predictions, gold and the report that people read."""
+"""The report that `nertune evaluate --out` leaves beside scores, predictions and gold."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nertune import data
-from nertune.atomic import write_text
 from nertune.errors import NertuneError
 from nertune.evaluate import Evaluation
 from nertune.evaluate.report import build_report
 from nertune.run import RunManifest
 from nertune.schema import Document, Prediction
 
-__all__ = ["trained_on", "write_evaluation"]
+__all__ = ["trained_on", "write_report"]
 
 
-def write_evaluation(
+def write_report(
     folder: Path,
     documents: Sequence[Document],
     predictions: Sequence[Prediction],
@@ -28,17 +26,10 @@ def write_evaluation(
     model: str,
     train: Sequence[Document] | None = None,
 ) -> None:
-    """Write evaluation.json, predictions.jsonl, report.html, report.md and report.json into a folder, made where it is not.
+    """Write report.html, report.md and report.json into a folder.
 
     `source`: the annotated file; `model`: as it was named, of whose run the curves are shown where it is one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "evaluation.json", json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2) + "\n")
-    lines = [
-        json.dumps(replace(prediction, id=document.id).to_json(), ensure_ascii=False) + "\n"
-        for document, prediction in zip(documents, predictions, strict=True)
-    ]
-    write_text(folder / "predictions.jsonl", "".join(lines))
     run = Path(model)
     facts = {"model": model, "data": source}
     if run.is_dir():

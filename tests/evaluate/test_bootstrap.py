@@ -36,16 +36,17 @@ def test_distinct_rows_come_sorted_with_their_number() -> None:
 
 
 def test_very_many_documents_are_resampled_in_groups_of_equal_size() -> None:
-    unit, size = units(3 * UNITS + 1, seed=0)
+    unit, size = units(3 * UNITS + 1, 10, seed=0)
     assert size == UNITS
     assert set(np.bincount(unit)) == {3, 4}
-    assert units(5, seed=0)[0].tolist() == [0, 1, 2, 3, 4]
+    assert units(50_000, 1_999, seed=0)[1] == 2_000
+    assert units(5, 10, seed=0)[0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_groups_give_an_interval_as_wide_as_single_documents() -> None:
     right = np.random.default_rng(3).random(200_000) < 0.8
     rows = np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
-    unit, size = units(len(rows), seed=0)
+    unit, size = units(len(rows), 1, seed=0)
     grouped = np.stack([np.bincount(unit, weights=column, minlength=size) for column in rows.T], axis=1)
     low, high = f1_interval([tuple(row) for row in grouped.astype(np.int64)], seed=0)
     assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / len(rows)) ** 0.5, rel=0.1)

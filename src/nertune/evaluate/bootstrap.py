@@ -8,7 +8,7 @@ Shapes: U units, C columns of counts, R resamples.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,33 +24,46 @@ UNITS = 20_000
 """More documents than this are resampled in as many groups."""
 
 _CHUNK = 2_000_000  # drawn numbers held at a time
+_FEW = 16  # a multinomial draw takes about so many times that of a unit
 
 
-def units(documents: int, *, seed: int) -> tuple[Integers, int]:
+def units(documents: int, labels: int, *, seed: int) -> tuple[Integers, int]:
     """The unit of each document, and how many units there are: each document its own, or random groups of equal size.
 
     Sums over groups vary from resample to resample as sums over documents do, so an interval is as wide as with single
-    documents; 20,000 of them are plenty for two of its digits.
+    documents. There are 20,000 groups, fewer for more than 200 labels, so that memory has an end.
     """
-    if documents <= UNITS:
+    most = max(100, min(UNITS, 200 * UNITS // (labels + 1)))
+    if documents <= most:
         return np.arange(documents), documents
-    return np.random.default_rng(seed).permutation(documents) % UNITS, UNITS
+    return np.random.default_rng(seed).permutation(documents) % most, most
 
 
 def resampled(counts_UC: Integers, *, seed: int, resamples: int = RESAMPLES) -> Floats:
     """The sum of each column in each resample, which draws as many units as there are, with replacement; shape (R, C).
 
-    Units with equal rows are interchangeable, so it is enough to draw how often each *distinct* row occurs, which is
-    multinomial. The order of units does not matter, and equal seeds give equal sums.
+    Units with equal rows are interchangeable: where there are few *distinct* rows it is enough to draw how often each
+    occurs, which is multinomial. The order of units does not matter, and equal seeds give equal sums.
     """
+    size = len(counts_UC)
     rows_KC, copies_K = distinct_rows(counts_UC)
+    few = _FEW * len(rows_KC) <= size
+    if not few:
+        rows_KC = np.repeat(rows_KC, copies_K, axis=0)
     random = np.random.default_rng(seed)
-    share_K, weight_KC = copies_K / len(counts_UC), rows_KC.astype(np.float64)
+    # No sum is beyond what single precision holds exactly, or double precision is taken.
+    small = 2 * size * int(counts_UC.max(initial=0)) < 2**24
+    kind: type[np.floating[Any]] = np.float32 if small else np.float64
+    weight_KC: NDArray[Any] = rows_KC.astype(kind)
     totals_RC = np.empty((resamples, counts_UC.shape[1]))
     step = max(1, _CHUNK // len(rows_KC))
     for begin in range(0, resamples, step):
-        drawn = random.multinomial(len(counts_UC), share_K, size=min(step, resamples - begin))
-        totals_RC[begin : begin + step] = drawn.astype(np.float64) @ weight_KC
+        draws = min(step, resamples - begin)
+        if few:
+            drawn = random.multinomial(size, copies_K / size, size=draws)
+        else:
+            drawn = np.stack([np.bincount(random.integers(0, size, size), minlength=size) for _ in range(draws)])
+        totals_RC[begin : begin + step] = drawn.astype(kind) @ weight_KC
     return totals_RC
 
 
@@ -67,7 +80,8 @@ def distinct_rows(counts_UC: Integers) -> tuple[Integers, Integers]:
 
 def f1(twice_right: Floats, claimed: Floats, *, empty: float = 0.0) -> Floats:
     """F1 from twice the credit and what was predicted and gold together; `empty` where that is 0/0."""
-    return np.divide(twice_right, claimed, out=np.full(twice_right.shape, empty), where=claimed > 0)
+    values: Floats = np.divide(twice_right, claimed, out=np.full(twice_right.shape, empty), where=claimed > 0)
+    return values
 
 
 def interval(values_R: Floats) -> Interval | None:

@@ -60,8 +60,10 @@ class Columns(NamedTuple):
     lost_label_N: Integers
 
 
-def columns(gold: Sequence[Document], predicted: Sequence[Prediction]) -> Columns:
-    """The columns of documents and their predictions, which are paired by position."""
+def columns(gold: Sequence[Document], predicted: Sequence[Prediction], *, labels: Iterable[str] = ()) -> Columns:
+    """The columns of documents and their predictions, which are paired by position. `labels`: names that count as known,
+    whether they occur or not.
+    """
     wanted, found = _flat(gold), _flat(predicted)
     lost = [
         (number, mention)
@@ -71,8 +73,8 @@ def columns(gold: Sequence[Document], predicted: Sequence[Prediction]) -> Column
     ]
     of_lost = [mention for _, mention in lost]
     entities = [*wanted, *found]
-    labels = sorted(set(_all("label", entities)).union(_all("label", of_lost)))
-    label_numbers = {label: number for number, label in enumerate(labels)}
+    known = sorted(set(labels).union(_all("label", entities), _all("label", of_lost)))
+    label_numbers = {label: number for number, label in enumerate(known)}
     text_numbers: defaultdict[str, int] = defaultdict(count().__next__)
 
     document_N = np.concatenate([_documents(gold), _documents(predicted)])
@@ -94,11 +96,12 @@ def columns(gold: Sequence[Document], predicted: Sequence[Prediction]) -> Column
     placed = _Distinct([document_N, start_N, end_N, label_N])
     sides = slice(0, len(wanted)), slice(len(wanted), len(entities)), slice(len(wanted), None)
     grounded_K, lost_ids_N = named.among(sides[1]), named.ids[len(entities) :]
+    documents_K, starts_K, ends_K, labels_K = placed.values
     return Columns(
         documents=len(gold),
-        labels=tuple(labels),
-        names=Names(*named.values[:2], named.among(sides[0]), named.among(sides[2])),
-        spans=Spans(*(placed.values[c] for c in (0, 3, 1, 2)), placed.among(sides[0]), placed.among(sides[1])),
+        labels=tuple(known),
+        names=Names(named.values[0], named.values[1], named.among(sides[0]), named.among(sides[2])),
+        spans=Spans(documents_K, labels_K, starts_K, ends_K, placed.among(sides[0]), placed.among(sides[1])),
         lost_document_N=lost_document_N[~grounded_K[lost_ids_N]],
         lost_label_N=lost_label_N[~grounded_K[lost_ids_N]],
     )

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nertune.evaluate.bootstrap import f1, resampled
-from nertune.evaluate.columns import Columns, Integers, columns
+from nertune.evaluate.columns import Columns, Integers
 from nertune.evaluate.semeval import scheme_counts
-from nertune.schema import Document, Prediction
 
 __all__ = ["Counts", "ResampledF1", "count", "gains", "resampled_f1"]
 
@@ -42,9 +41,8 @@ class ResampledF1(NamedTuple):
     labels_RL: Floats
 
 
-def count(gold: Sequence[Document], predicted: Sequence[Prediction], *, unit_D: Integers, units: int) -> Counts:
-    """The counts of paired documents, of which `unit_D` says into which of the `units` each goes."""
-    found = columns(gold, predicted)
+def count(found: Columns, unit_D: Integers, units: int) -> Counts:
+    """The counts of documents, of which `unit_D` says into which of the `units` each goes."""
     schemes = scheme_counts(found, unit_D, units)
     # Identical mentions are the only correct ones under both, so span is strict, where what is wrong is missed and spurious.
     strict = schemes["strict"]
@@ -75,7 +73,11 @@ def resampled_f1(counts: Sequence[Integers], *, seed: int, resamples: int) -> li
         tables.append(np.concatenate([gains(outcomes), support[..., None]], axis=-1))
     width = [table.shape[1] for table in tables]
     flat = np.concatenate([table.reshape(len(table), -1) for table in tables], axis=1)
-    totals = resampled(flat, seed=seed, resamples=resamples)
+    # Many columns are alike: what is gold and what is predicted is the same by all measures of places.
+    numbers: dict[bytes, int] = {}
+    place = [numbers.setdefault(column.tobytes(), len(numbers)) for column in flat.T]
+    _, first = np.unique(place, return_index=True)
+    totals = resampled(flat[:, first], seed=seed, resamples=resamples)[:, place]
     found, begin = [], 0
     for columns_ in width:
         part = totals[:, begin : begin + 3 * columns_].reshape(resamples, columns_, 3)

@@ -173,20 +173,29 @@ def _scores(value: object, where: str) -> Scores:
 
 
 def _score(score: _Object, where: str) -> Score:
-    return Score(**_ratios(score, where), ci95=_interval(score, where), outcomes=_outcomes(score, where))
+    return Score(
+        precision=_ratio(score, "precision", where),
+        recall=_ratio(score, "recall", where),
+        f1=_ratio(score, "f1", where),
+        ci95=_interval(score, where),
+        outcomes=_outcomes(score, where),
+    )
 
 
 def _label_score(score: _Object, where: str) -> LabelScore:
+    read = _score(score, where)
     return LabelScore(
-        **_ratios(score, where),
-        ci95=_interval(score, where),
-        outcomes=_outcomes(score, where),
+        precision=read.precision,
+        recall=read.recall,
+        f1=read.f1,
+        ci95=read.ci95,
+        outcomes=read.outcomes,
         support=_count(score, "support", where),
     )
 
 
-def _ratios(score: _Object, where: str) -> dict[str, float]:
-    return {key: _real(_get(score, key, where), f"{where}.{key}", most=1) for key in ("precision", "recall", "f1")}
+def _ratio(score: _Object, key: str, where: str) -> float:
+    return _real(_get(score, key, where), f"{where}.{key}", most=1)
 
 
 def _interval(score: _Object, where: str) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ Unicode normalisation, no credit for overlap.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -42,7 +42,8 @@ MEASURES: Mapping[Measure, str] = {
 }
 
 METRICS: Mapping[Metric, str] = {
-    **MEASURES,
+    "text": MEASURES["text"],
+    "span": MEASURES["span"],
     "partial": "mentions that overlap, labels not looked at, a half where the places differ (SemEval-2013)",
 }
 
@@ -55,7 +56,7 @@ def describe(measure: str) -> str:
     return measure
 
 
-def known_measure(name: str, known: Mapping[str, object]) -> None:
+def known_measure(name: str, known: Iterable[str]) -> None:
     """Raises InputError, listing the known names, when `name` is not among them."""
     if name not in known:
         raise InputError(f"measure {name!r} is not there; use one of: {', '.join(known)}")

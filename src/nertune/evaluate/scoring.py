@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from statistics import fmean
+from typing import TypedDict
 
 from nertune.errors import InputError
-from nertune.evaluate.bootstrap import RESAMPLES, interval, units
-from nertune.evaluate.columns import Integers
+from nertune.evaluate.bootstrap import RESAMPLES, Interval, interval, units
+from nertune.evaluate.columns import Integers, columns
 from nertune.evaluate.counts import ResampledF1, count, resampled_f1
 from nertune.evaluate.evaluation import Evaluation, LabelScore, Outcomes, Score, Scores
 from nertune.evaluate.measures import METRICS
@@ -52,8 +53,9 @@ def evaluate(
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
     check_pairs(gold, predicted)
-    unit_D, size = units(len(gold), seed=seed)
-    counts = count(gold, predicted, unit_D=unit_D, units=size)
+    found = columns(gold, predicted)
+    unit_D, size = units(len(gold), len(found.labels), seed=seed)
+    counts = count(found, unit_D, size)
     drawn: list[ResampledF1 | None] = [None] * len(counts.by_measure)
     if resamples and size:
         drawn = [*resampled_f1(list(counts.by_measure.values()), seed=seed, resamples=resamples)]
@@ -83,12 +85,18 @@ def _scores(labels: Sequence[str], counts: Integers, drawn: ResampledF1 | None) 
     macro = None if drawn is None else interval(drawn.macro_R)
     return Scores(
         micro=Score(**_ratios(outcomes[-1]), ci95=micro, outcomes=outcomes[-1]),
-        macro=Score(**_mean([score for score in by_label.values() if score.support]), ci95=macro),
+        macro=_mean([score for score in by_label.values() if score.support], macro),
         labels=by_label,
     )
 
 
-def _ratios(found: Outcomes) -> dict[str, float]:
+class _Ratios(TypedDict):
+    precision: float
+    recall: float
+    f1: float
+
+
+def _ratios(found: Outcomes) -> _Ratios:
     """A partial match is worth a half; F1 is 2 PR / (P + R), written as one quotient."""
     credit, claimed = found.correct + found.partial / 2, found.actual + found.possible
     return {
@@ -98,11 +106,15 @@ def _ratios(found: Outcomes) -> dict[str, float]:
     }
 
 
-def _mean(scores: Sequence[Score]) -> dict[str, float]:
-    return {
-        value: fmean(getattr(score, value) for score in scores) if scores else 0.0
-        for value in ("precision", "recall", "f1")
-    }
+def _mean(scores: Sequence[Score], ci95: Interval | None) -> Score:
+    if not scores:
+        return Score(precision=0.0, recall=0.0, f1=0.0, ci95=ci95)
+    return Score(
+        precision=fmean(s.precision for s in scores),
+        recall=fmean(s.recall for s in scores),
+        f1=fmean(s.f1 for s in scores),
+        ci95=ci95,
+    )
 
 
 def _without_counts(scores: Scores) -> Scores:

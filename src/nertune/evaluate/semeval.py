@@ -47,7 +47,7 @@ class _Ordered(NamedTuple):
     predicted_K: Bools
 
 
-def scheme_counts(found: Columns, cell_D: Integers, cells: int) -> dict[Scheme, Integers]:
+def scheme_counts(found: Columns, cell_D: Integers, cells: int) -> dict[str, Integers]:
     """Correct, incorrect, partial, missed, spurious by scheme, each of shape (cells, labels + 1, 5).
 
     `cell_D`: which of the `cells` each document is counted in. A label's counts are those of its own mentions matched among
@@ -57,21 +57,27 @@ def scheme_counts(found: Columns, cell_D: Integers, cells: int) -> dict[Scheme, 
     size = cells * (labels + 1)
     together = _Ordered(spans.document_K, spans.label_K, spans.start_K, spans.end_K, spans.gold_K, spans.predicted_K)
     by_label = np.argsort(spans.label_K, kind="stable")
-    apart = _Ordered(*(column_K[by_label] for column_K in together))
-    apart = apart._replace(group_K=apart.group_K + found.documents * apart.label_K)
+    apart = _Ordered(
+        spans.document_K[by_label] + found.documents * spans.label_K[by_label],
+        spans.label_K[by_label],
+        spans.start_K[by_label],
+        spans.end_K[by_label],
+        spans.gold_K[by_label],
+        spans.predicted_K[by_label],
+    )
     totals = _totals(together, cell_D[together.group_K] * (labels + 1) + labels, size)
-    totals += _totals(apart, cell_D[apart.group_K % max(found.documents, 1)] * (labels + 1) + apart.label_K, size)
+    totals += _totals(apart, cell_D[spans.document_K[by_label]] * (labels + 1) + apart.label_K, size)
     correct, paired = totals[:, 2:5], totals[:, 5:8]
     lost_N = cell_D[found.lost_document_N] * (labels + 1)
     lost = np.bincount(lost_N + found.lost_label_N, minlength=size) + np.bincount(lost_N + labels, minlength=size)
-    counts: dict[Scheme, Integers] = {}
+    counts: dict[str, Integers] = {}
     for scheme, way in (("strict", 0), ("exact", 1), ("partial", 1), ("type", 2)):
         wrong = paired[:, way] - correct[:, way]
         nothing = np.zeros_like(wrong)
         incorrect, partial = (nothing, wrong) if scheme == "partial" else (wrong, nothing)
         missed, spurious = totals[:, 0] - paired[:, way], totals[:, 1] - paired[:, way] + lost
         outcomes = np.stack([correct[:, way], incorrect, partial, missed, spurious], axis=1)
-        counts[scheme] = outcomes.reshape(cells, labels + 1, 5)  # type: ignore[index]
+        counts[scheme] = outcomes.reshape(cells, labels + 1, 5)
     return counts
 
 

@@ -40,7 +40,7 @@ def test_a_client_that_hangs_up_before_its_answer_is_not_answered(saying, path, 
         assert time.monotonic() < deadline
         served.stepping.gate.release()
         time.sleep(0.01)
-    assert len(served.stepping.requests) == places
+    assert 1 <= len(served.stepping.requests) <= places  # those that were still waiting never began
     assert len(served.stepping) == 0
 
 
