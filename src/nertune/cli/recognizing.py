@@ -21,7 +21,7 @@ def add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("model", metavar="MODEL", help=MODEL)
     evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file")
     evaluate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
-    evaluate.add_argument("--out", metavar="DIR", help="write scores, predictions and the report here")
+    evaluate.add_argument("--out", metavar="DIR", help="write scores, predictions, gold and the report here")
     evaluate.add_argument(
         "--train",
         metavar="FILE",

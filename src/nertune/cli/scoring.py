@@ -28,7 +28,7 @@ def add_score(commands: Commands) -> None:
         help="a text without a prediction is one in which nothing was found (default: it is refused)",
     )
     score.add_argument("--seed", type=from_zero, default=0, metavar="N", help="of the resamples (default: %(default)s)")
-    score.add_argument("--out", metavar="DIR", help="write evaluation.json, predictions.jsonl and gold.jsonl here")
+    score.add_argument("--out", metavar="DIR", help="write scores, predictions, gold and the report here")
     table_option(score)
     score.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     score.set_defaults(run=_score)
@@ -105,7 +105,11 @@ def _score(options: argparse.Namespace) -> int:
             say(f"{path}: {line}")
     evaluation = evaluate(gold.documents, pairing.predictions, seed=options.seed)
     if options.out:
+        from nertune.reporting import write_report
+
         write_folder(Path(options.out), evaluation, gold.documents, pairing.predictions)
+        names = {"source": options.gold, "model": Path(options.predicted).name}
+        write_report(Path(options.out), gold.documents, pairing.predictions, evaluation, **names)
     if options.json:
         print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
     else:
