@@ -71,17 +71,14 @@ def read_folder(folder: Path) -> Scored:
 def compare_folders(a: Path, b: Path, *, seed: int, resamples: int, shuffles: int) -> Comparison:
     """Compare the predictions of two folders. Raises InputError where they were not scored on the same gold."""
     first, second = read_folder(a), read_folder(b)
-    places = {document.text: number for number, document in enumerate(second.gold)}
-    predictions = second.predictions
-    if [d.text for d in first.gold] != [d.text for d in second.gold]:
-        predictions = pair(first.gold, predictions).predictions
     if len(first.gold) != len(second.gold):
         raise InputError(
             f"{a} holds {len(first.gold)} documents and {b} {len(second.gold)}: compare predictions of the same documents"
         )
-    for number, document in enumerate(first.gold, 1):
-        other = second.gold[number - 1]
-        other = other if other.text == document.text else second.gold[places[document.text]]
+    # Both lists of B are in one order with the same ids and texts, so they are paired with A's gold alike.
+    others = pair(first.gold, [Prediction(d.text, d.entities, id=d.id) for d in second.gold]).predictions
+    predictions = pair(first.gold, second.predictions).predictions
+    for number, (document, other) in enumerate(zip(first.gold, others, strict=True), 1):
         if set(document.entities) != set(other.entities):
             raise InputError(
                 f"{a} and {b} were not scored on the same gold: document {number}, {document.text[:40]!r}, has other entities"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nertune.errors import InputError
 from nertune.evaluate.bootstrap import RESAMPLES, Interval, f1, interval, units
 from nertune.evaluate.columns import Columns, Integers, columns
-from nertune.evaluate.counts import count, gains, resampled_f1
+from nertune.evaluate.counts import ResampledF1, count, gains, resampled_f1
 from nertune.evaluate.measures import METRICS, Metric, predicted_keys
 from nertune.evaluate.scoring import check_pairs
 from nertune.schema import Document, Entity, Prediction
@@ -145,16 +145,18 @@ def compare(
     left, right = (columns(gold, side, labels=labels) for side in (a, b))
     unit_D, size = units(len(gold), len(left.labels), seed=seed)
     sides = [_tables(found, unit_D, size) for found in (left, right)]
-    drawn = resampled_f1(sides[0] + sides[1], seed=seed, resamples=resamples) if size else []
-    p_values = _randomized(*sides, seed=seed, shuffles=shuffles) if size else []
+    # Drawn in an order of the two that does not depend on which is called A: exchanging them turns the signs, no more.
+    turned = _summary(sides[1]) < _summary(sides[0])
+    first, second = sides[::-1] if turned else sides
+    drawn = resampled_f1(first + second, seed=seed, resamples=resamples) if size else []
+    p_values = _randomized(first, second, seed=seed, shuffles=shuffles) if size else []
     metrics: dict[Metric, Verdicts] = {}
     for number, measure in enumerate(METRICS):
-        totals = [side[number].sum(axis=0) for side in sides]
         moved = None
         if drawn:
-            before, after = drawn[number], drawn[number + len(METRICS)]
-            parts = (after.labels_RL - before.labels_RL, (after.micro_R - before.micro_R)[:, None])
-            moved = np.concatenate([*parts, (after.macro_R - before.macro_R)[:, None]], axis=1)
+            before, after = (_joined(drawn[number + len(METRICS) * side]) for side in (turned, not turned))
+            moved = after - before
+        totals = [side[number].sum(axis=0) for side in sides]
         metrics[measure] = _verdicts(left.labels, totals, moved, p_values[number] if p_values else None)
     return Comparison(
         documents=len(gold),
@@ -173,6 +175,15 @@ def _labels(predicted: Sequence[Prediction]) -> set[str]:
 def _tables(found: Columns, unit_D: Integers, size: int) -> list[Integers]:
     by_measure = count(found, unit_D, size).by_measure
     return [by_measure[measure] for measure in METRICS]
+
+
+def _summary(tables: list[Integers]) -> list[int]:
+    return [number for table in tables for number in table.sum(axis=0).ravel().tolist()]
+
+
+def _joined(found: ResampledF1) -> Floats:
+    """The labels, micro and macro side by side: shape (R, L + 2)."""
+    return np.concatenate([found.labels_RL, found.micro_R[:, None], found.macro_R[:, None]], axis=1)
 
 
 def _verdicts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -15,20 +16,21 @@ __all__ = ["difference_table", "documents_that_differ"]
 
 
 def difference_table(comparison: Comparison, *, measure: Metric, names: tuple[str, str] = ("A", "B")) -> Table:
-    """F1 of A and B, the difference, its 95% interval and both p-values; by label, then micro and macro."""
+    """F1 of A and B, the difference, its 95% interval and the p-value of randomization; by label, then micro and macro."""
     verdicts = comparison.metrics[measure]
     documents = f"{comparison.documents} document{'' if comparison.documents == 1 else 's'}"
     table = Table(
         title=Text(f"A: {names[0]}, B: {names[1]}; measure: {measure}"),
         caption=Text(
             f"Measure {measure}: {describe(measure)}. {documents}. Interval: paired bootstrap, {comparison.resamples} "
-            f"resamples. p: of a difference as large by chance, randomization of {comparison.shuffles} shuffles, and bootstrap; "
-            "not corrected for the number of labels."
+            f"resamples. p: how often chance makes as large a difference, by {comparison.shuffles} random exchanges; "
+            "not corrected for the number of labels. The bootstrap's p is in --json."
         ),
         caption_justify="left",
+        box=SIMPLE_HEAD,
     )
     table.add_column("label", no_wrap=True)
-    for column in ("F1 A", "F1 B", "B - A", "95% interval", "p", "p bootstrap", "support"):
+    for column in ("F1 A", "F1 B", "B - A", "95% interval", "p", "support"):
         table.add_column(column, justify="right")
     for name, difference in verdicts.labels.items():
         table.add_row(Text(name), *_values(difference))
@@ -83,7 +85,6 @@ def _values(found: Difference) -> list[str]:
         f"{round(found.difference, 4) + 0.0:+.4f}",
         "—" if low is None or high is None else f"{low:+.4f} to {high:+.4f}",
         _p(found.p_randomization),
-        _p(found.p_bootstrap),
         str(found.support),
     ]
 

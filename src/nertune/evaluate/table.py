@@ -102,12 +102,12 @@ def published_table(evaluation: Evaluation, *, measure: Metric = "text") -> str:
 
 def semeval_table(evaluation: Evaluation) -> Table:
     """The four SemEval-2013 schemes over all labels: their counts, then precision, recall and F1."""
-    counts = ["correct", "incorrect", "partial", "missed", "spurious", "possible", "actual"]
+    counts = ["COR", "INC", "PAR", "MIS", "SPU", "POS", "ACT"]
     table = _empty_table(
         "Predictions against gold, SemEval-2013 schemes, micro",
         "strict: label and place; exact: place; partial: place, a half for an overlap; type: label of what overlaps. "
-        "One mention answers one.",
-        [*counts, "precision", "recall", "F1"],
+        "One mention answers one. Correct, incorrect, partial, missed, spurious; possible: gold, actual: predicted.",
+        [*counts, "P", "R", "F1"],
         first="scheme",
     )
     for scheme, scores in evaluation.semeval.items():
