@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import nertune.evaluate.report.page
 from nertune.evaluate.report import build_report
 from nertune.evaluate.report.page import page
 from nertune.schema import Document, Entity, Mention, Prediction
@@ -215,3 +216,18 @@ def test_five_thousand_documents_stay_small_and_quick(browser, pairs, tmp_path):
     browser.open(path)
     assert browser.run("document.getElementById('count').textContent") == "5,000 of 5,000 texts"
     assert browser.run("document.querySelectorAll('*').length") < 5_000
+
+
+def test_the_script_knows_no_way_from_text_to_markup():
+    script = Path(nertune.evaluate.report.page.__file__).with_name("page.js").read_text(encoding="utf-8")
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+        'setTimeout("',
+        "import(",
+    ):
+        assert way not in script
