@@ -11,12 +11,17 @@ of models, prompts or training.
     calibration.py how far entities' scores can be trusted, the temperature that mends them, the best thresholds
     calibrating.py `calibrate`: from documents and scored predictions to a calibration
     reliability.py that as tables, and as a picture
+    findings.py    what became of every mention of one document: its class
+    breakdowns.py  precision and recall of parts, by length, place, novelty, script (scripts.py)
+    errors.py      `analyse`: from documents to what went wrong
+    report/        all of it for people: one page, Markdown, JSON
 """
 
 from __future__ import annotations
 
 from nertune.evaluate.calibrating import CalibrationReport, calibrate
+from nertune.evaluate.errors import ErrorReport, analyse
 from nertune.evaluate.evaluation import Evaluation, Scores
 from nertune.evaluate.scoring import evaluate
 
-__all__ = ["CalibrationReport", "Evaluation", "Scores", "calibrate", "evaluate"]
+__all__ = ["CalibrationReport", "ErrorReport", "Evaluation", "Scores", "analyse", "calibrate", "evaluate"]
