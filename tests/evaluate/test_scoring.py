@@ -22,7 +22,7 @@ def found(text: str, spans: Spans, *ungrounded: tuple[str, str]) -> Prediction:
 def test_exported_names_are_all() -> None:
     assert nertune.evaluate.__all__ == ["CalibrationReport", "Evaluation", "Scores", "calibrate", "evaluate"]
     calibration = {"calibrating", "calibration", "reliability"}
-    counting = {"bootstrap", "columns", "counts", "matching", "semeval"}
+    counting = {"bootstrap", "columns", "counts", "matching", "semeval", "pairing", "compare", "compare_table"}
     modules = {"evaluation", "measures", "scoring", "table", "annotations", *calibration, *counting}
     public = {name for name in vars(nertune.evaluate) if not name.startswith("_")} - modules
     assert public == set(nertune.evaluate.__all__)
