@@ -177,6 +177,6 @@ def test_what_is_no_run_is_refused(runs, tmp_path):
     with pytest.raises(RunError, match=r"only adapter_model\.bin, which is not loaded because it can run code"):
         load_runs({"pickled": pickled})
     damaged = Path(shutil.copytree(runs["both"], tmp_path / "damaged"))
-    (damaged / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 0}), encoding="utf-8")
-    with pytest.raises(RunError, match="r is 0, not a number above 0"):
+    (damaged / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 0, "target_modules": []}))
+    with pytest.raises(RunError, match="r is 0, and a rank is from 1"):
         load_runs({"damaged": damaged})

@@ -27,7 +27,9 @@ __all__ = [
     "f1_reader",
     "load",
     "load_weights",
+    "merged",
     "renderer_of",
+    "unmerged",
     "untrained",
 ]
 
@@ -217,6 +219,41 @@ def untrained(
     return _recognizer(load_model(base_model), Renderer(tokenizer, spec), batch_size, max_new_tokens, constrained)
 
 
+def unmerged(
+    run: str | Path, *, task: str | None = None, device: str | None = None, dtype: str = "auto", batch_size: int = 96
+) -> Recognizer:
+    """A Recognizer whose adapter stands beside the base model's untouched weights. Raises what `load` raises.
+
+    The base model is held in whole weights, also where the run was trained on 4-bit ones.
+    """
+    adapted, renderer, trained = _open_adapter(run, task, device, dtype)
+    return _recognizer(adapted.get_base_model(), renderer, batch_size, None, True, trained=trained)
+
+
+def merged(
+    run: str | Path, *, task: str | None = None, device: str | None = None, dtype: str = "auto"
+) -> tuple[Any, Renderer]:
+    """The base model with a run's adapter in its whole weights, as transformers has it, and the run's Renderer.
+
+    Raises what `load` raises.
+    """
+    adapted, renderer, _ = _open_adapter(run, task, device, dtype)
+    return adapted.merge_and_unload(), renderer
+
+
+def _open_adapter(run: str | Path, task: str | None, device: str | None, dtype: str) -> tuple[Any, Renderer, int]:
+    """PEFT's model of a run, its Renderer, and the longest row that it was trained on."""
+    folder, manifest, spec = _open_run(run, task)
+    check_weights(folder)
+    from nertune.models import load_model
+
+    renderer = renderer_of(folder, manifest, spec, None)
+    tokenizer: Any = renderer.tokenizer
+    model = load_model(manifest.base_model, dtype=dtype, device=device)
+    adapted = _adapted(model, folder, tokenizer.convert_tokens_to_ids(list(manifest.tokens)))
+    return adapted, renderer, manifest.max_tokens
+
+
 def f1_reader(*, batch_size: int = 96, done: Callable[[int, int], None] | None = None) -> Reader:
     """What `nertune.train.fit.train` reads and scores validation documents with; the F1 is that of the `text` measure.
 
@@ -274,15 +311,22 @@ def load_weights(folder: Path, manifest: RunManifest, tokenizer: Any, *, dtype: 
 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
     """The base model with its adapter: merged, or beside weights of 4 bits, into which it cannot be without loss."""
+    adapted = _adapted(model, folder, token_ids)
+    return adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
+
+
+def _adapted(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
+    """PEFT's model of the base model and the adapter beside it. Raises RunError where they do not fit."""
     from peft import PeftModel
 
     from nertune.models import make_room
+    from nertune.models.fitting import check_fits
 
     if token_ids:
         make_room(model, token_ids)
+    check_fits(model, folder)
     try:
-        adapted: Any = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: the adapter does not fit its base model: {reason}") from error
-    return adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()

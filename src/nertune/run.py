@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,6 +25,7 @@ from typing import Any, Literal, TypeVar
 from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.prompt import PromptSpec
+from nertune.safety import check_adapter, check_model, read_json
 
 __all__ = ["MANIFEST", "RELIABILITY", "RunManifest", "check_weights"]
 
@@ -121,7 +123,7 @@ class RunManifest:
         if not path.is_file():
             raise MissingFileError(f"{folder}: no {MANIFEST} there, so this is not a finished run of nertune train")
         try:
-            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            value: dict[str, Any] = read_json(folder, MANIFEST) or {}
             if value["format"] != _FORMAT:
                 raise RunError(f"{path}: written in format {value['format']}, this version reads {_FORMAT}")
             tasks = _typed(value["tasks"], "tasks", dict) if "tasks" in value else {}
@@ -145,20 +147,30 @@ class RunManifest:
 
 
 def check_weights(folder: Path, kind: Literal["adapter", "model"] = "adapter") -> None:
-    """Weights come from safetensors alone: others are pickles, to which PEFT would fall back, and which can run code.
+    """Look at a run's weights and configurations before any library reads them: nertune.safety says what is refused.
 
-    Raises RunError where a file is missing.
+    Raises RunError for what is missing, damaged or not safe to load, and where adapter and manifest name two base models.
     """
-    weights, pickle, config = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
     if kind == "model":
-        weights, pickle, config = "model.safetensors", "pytorch_model.bin", "config.json"
-    shards = folder / "model.safetensors.index.json"
-    if not (folder / weights).is_file() and not (kind == "model" and shards.is_file()):
-        pickled = (folder / pickle).exists()
-        found = f"only {pickle}, which is not loaded because it can run code" if pickled else "no weights"
-        raise RunError(f"{folder}: needs {weights}, found {found}")
-    if not (folder / config).is_file():
-        raise RunError(f"{folder}: {config} is missing; restore it or train again")
+        check_model(folder)
+        return
+    config = check_adapter(folder)
+    if (folder / MANIFEST).is_file():
+        base = RunManifest.read(folder).base_model
+        if config.base_model is not None and _other_model(base, config.base_model):
+            raise RunError(
+                f"{folder}: the run was trained on {base}, and its adapter_config.json names {config.base_model}: the adapter "
+                "is not this run's; restore it"
+            )
+
+
+def _other_model(one: str, other: str) -> bool:
+    """Whether two names are of two models: hub names that end differently. A folder can be called anything."""
+    names = [name.removeprefix("modelscope:") for name in (one, other)]
+    if any(not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) or Path(name).exists() for name in names):
+        return False
+    first, second = (name.rpartition("/")[2].casefold() for name in names)
+    return first != second
 
 
 def _one_of(found: Any, key: str, known: tuple[str | None, ...]) -> Any:

@@ -25,6 +25,10 @@ _PATIENCE = 20.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
+    if getattr(options, "trust_remote_code", False):
+        from nertune.safety import trust_remote_code
+
+        trust_remote_code()
     try:
         return int(options.run(options))
     except TrainingInterrupted as stopped:

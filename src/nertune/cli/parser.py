@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nertune import __version__
+from nertune.cli.exporting import add_export
 from nertune.cli.extracting import add_extract
 from nertune.cli.files import add_data, add_doctor
 from nertune.cli.options import Parser
@@ -14,6 +15,9 @@ from nertune.cli.serving import add_serve
 from nertune.cli.training import add_preview, add_quickstart, add_train
 
 __all__ = ["build_parser"]
+
+# The commands that load a model which a stranger may have made.
+_LOADING = ("preview", "train", "extract", "evaluate", "parity", "calibrate", "serve", "export")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,6 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_parity(commands)
     add_calibrate(commands)
+    add_export(commands)
     add_serve(commands)
     add_doctor(commands)
+    for name in _LOADING:
+        commands.choices[name].add_argument(
+            "--trust-remote-code",
+            action="store_true",
+            help="run code that comes with the base model; never done otherwise",
+        )
     return parser

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nertune.errors import RunError
+from nertune.safety import read_header
 
 __all__ = ["LowRank", "read_lora", "why_alone"]
 
@@ -86,8 +87,10 @@ def read_lora(folder: str | Path) -> dict[str, LowRank]:
             f"{folder}: {reason}, so it cannot be served beside other adapters or its base model. Serve it alone, merged"
         )
     config = _config(folder)
+    weights = _inside(folder, WEIGHTS)
+    read_header(folder, WEIGHTS)
     pairs: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _tensors(_inside(folder, WEIGHTS)).items():
+    for key, tensor in _tensors(weights).items():
         module, side = _module_and_side(folder, key)
         if tensor.ndim != 2 or not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise RunError(f"{folder / WEIGHTS}: {key:.200} is no matrix of finite numbers; restore it or train again")

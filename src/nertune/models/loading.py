@@ -1,18 +1,21 @@
 """From a model's name to a model and its tokenizer: built-in, a local folder, Hugging Face, or ModelScope.
 
-Only safetensors are read and no code from a model repository is ever run.
+Only safetensors are read, local folders are looked at before any library reads them (nertune.safety), and no code from a
+model's folder or repository is run unless the user said so on the command line.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nertune.errors import MissingExtraError, UnknownModelError
+from nertune.errors import MissingExtraError, RunError, UnknownModelError
 from nertune.models.builtin import BUILTIN, Report, ensure_builtin
 from nertune.models.linear import quicken
+from nertune.safety import check_model, check_tokenizer, remote_code_trusted
 
 __all__ = ["load_model", "load_tokenizer", "resolve_model"]
 
@@ -51,8 +54,9 @@ def load_tokenizer(name: str, *, report: Report | None = None) -> Any:
 
     alone = (Path(name) / "tokenizer_config.json").is_file()
     resolved = name if alone else resolve_model(name, report=report)
+    _checked(name, resolved, check_tokenizer)
     try:
-        return AutoTokenizer.from_pretrained(resolved, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(resolved, trust_remote_code=remote_code_trusted())
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
 
@@ -77,6 +81,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     resolved = resolve_model(name, report=report)
+    _checked(name, resolved, check_model)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto" and device == "cpu":
@@ -86,7 +91,7 @@ def load_model(
         options = _four_bits(dtype) | {"device_map": {"": device}}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            resolved, use_safetensors=True, trust_remote_code=False, **options
+            resolved, use_safetensors=True, trust_remote_code=remote_code_trusted(), **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
@@ -100,6 +105,15 @@ def load_model(
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model.eval()
+
+
+def _checked(name: str, resolved: str, check: Callable[[Path], object]) -> None:
+    """Look at a local folder before any library does; what is on a hub comes through the hub's own client."""
+    if Path(resolved).is_dir():
+        try:
+            check(Path(resolved))
+        except RunError as error:
+            raise UnknownModelError(f"model {name!r} cannot be loaded: {error}") from error
 
 
 def _four_bits(dtype: str) -> dict[str, Any]:

@@ -118,7 +118,8 @@ _NOTED = {
         dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor dataloader_in_order
         dataloader_multiprocessing_context data_shared_file_system buffer_size remove_unused_columns label_names
         length_column_name""",
-    "no code from a model's repository is ever run here, whatever this says": "trust_remote_code",
+    "code from a model's repository is run only where the command line says --trust-remote-code, whatever this says": """
+        trust_remote_code""",
     "tokenizers are fast ones, and weights are loaded in one go": "use_fast_tokenizer low_cpu_mem_usage",
     "loss.png is always drawn": "plot_loss",
     "a run that is there is never written over: name another output_dir, or go on with --resume": "overwrite_output_dir",

@@ -1,0 +1,98 @@
+"""Which file of a folder may be read: a regular one, inside the folder, of sane size; and JSON within limits."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections import Counter
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nertune.errors import RunError
+
+__all__ = ["boundary", "check_link", "parse_json", "read_json", "regular_file"]
+
+MEGABYTE = 1_000_000
+_JSON_BYTES = 10 * MEGABYTE
+
+
+def boundary(folder: Path) -> Path:
+    """The folder that no link may leave: the resolved folder itself, or in Hugging Face's cache the model's own.
+
+    There a snapshot holds nothing but links to the model's blobs, `models--org--name/snapshots/HASH/x -> ../../blobs/y`.
+    """
+    resolved = folder.resolve()
+    model = resolved.parent.parent
+    if resolved.parent.name == "snapshots" and model.name.startswith("models--") and (model / "blobs").is_dir():
+        return model
+    return resolved
+
+
+def check_link(folder: Path, path: Path) -> None:
+    """Raises RunError for a link that leads out of the folder, or nowhere."""
+    if not path.is_symlink():
+        return
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        raise RunError(f"{path}: a link that leads nowhere; put the file itself there") from error
+    if not target.is_relative_to(boundary(folder)):
+        raise RunError(f"{path}: a link that leaves its folder (to {target}); put the file itself there")
+
+
+def regular_file(folder: Path, name: str) -> Path | None:
+    """The file of that name, None where there is none. Raises RunError for a link out of the folder, or for no regular file.
+
+    A pipe or a device under a file's name would make its reader wait for ever.
+    """
+    path = folder / name
+    if not path.exists() and not path.is_symlink():
+        return None
+    check_link(folder, path)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise RunError(f"{path}: not a regular file")
+    return path
+
+
+def read_json(folder: Path, name: str, *, limit: int = _JSON_BYTES, strict: bool = False) -> dict[str, Any] | None:
+    """The JSON object in a file of the folder, None where there is no such file.
+
+    `limit`: bytes. `strict`: as for `parse_json`. Raises RunError.
+    """
+    path = regular_file(folder, name)
+    if path is None:
+        return None
+    size = path.stat().st_size
+    if size > limit:
+        raise RunError(f"{path}: {size:,} bytes, more than the {limit:,} that such a file can need; restore it")
+    try:
+        value = parse_json(path.read_bytes(), strict=strict)
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error}); restore it") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: damaged (a JSON object is expected, found {type(value).__name__}); restore it")
+    return value
+
+
+def parse_json(content: bytes, *, strict: bool) -> Any:
+    """JSON in UTF-8. `strict`: every key once, no NaN and no Infinity, which configurations of models do hold.
+
+    Raises ValueError for whatever else there is, however deeply nested.
+    """
+    rules: dict[str, Any] = {"object_pairs_hook": _once, "parse_constant": _no_constant} if strict else {}
+    try:
+        return json.loads(content.decode("utf-8"), **rules)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {name!r:.60} comes more than once")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")

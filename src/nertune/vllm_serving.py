@@ -1,0 +1,187 @@
+"""`nertune serve RUN --engine vllm`: vLLM checked, started, awaited and compared with the run. Rooms are wired here.
+
+`running_vllm` is the seam for whatever stands in front of vLLM: inside the context the server answers, and its runs are
+known by name. `serve_vllm` is the whole command.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from nertune.atomic import write_text
+from nertune.errors import InputError, NertuneError
+from nertune.models import cache_folder, resolve_model
+from nertune.prompt.chat import DEFAULT_TEMPLATE
+from nertune.safety import check_model
+from nertune.schema import Document
+from nertune.serve.launch import LaunchedServer
+from nertune.serve.vllm import (
+    ServedRun,
+    VllmSettings,
+    find_vllm,
+    has_chat_template,
+    open_run,
+    vllm_command,
+    vllm_environment,
+)
+
+__all__ = ["VllmPlan", "compare_served", "plan_vllm", "running_vllm", "serve_vllm"]
+
+Say = Callable[[str], None]
+
+
+class VllmPlan(NamedTuple):
+    """What is about to be started. `url`: the server's `/v1`; `command`: a list of arguments."""
+
+    url: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    runs: tuple[ServedRun, ...]
+
+    def shown(self) -> str:
+        """The command as a shell takes it."""
+        return shlex.join(self.command)
+
+
+def plan_vllm(
+    runs: Sequence[str],
+    settings: VllmSettings,
+    *,
+    python: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    dry: bool = False,
+) -> VllmPlan:
+    """Look at the runs and put the command together. `runs`: folders, or NAME=FOLDER.
+
+    `python`: that of vLLM's environment. `environment`: more variables for it. `dry`: vLLM need not be here.
+    Raises InputError, RunError, UnknownModelError for what could not be served.
+    """
+    opened = [open_run(folder, name) for name, folder in map(_named, runs)]
+    if not opened:
+        raise InputError("name at least one run")
+    whole = opened[0].config is None
+    base = str(opened[0].folder.resolve()) if whole else resolve_model(opened[0].manifest.base_model)
+    if Path(base).is_dir():
+        check_model(Path(base))
+        if settings.chat_template is None and not has_chat_template(Path(base)):
+            settings = replace(settings, chat_template=_own_template())
+    try:
+        program = find_vllm(python)
+    except InputError:
+        if not dry or python is not None:
+            raise
+        program = ["vllm", "serve"]
+    command = vllm_command(program, base, opened, settings)
+    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/v1"
+    return VllmPlan(url, tuple(command), vllm_environment(base, more=environment), tuple(opened))
+
+
+@contextmanager
+def running_vllm(plan: VllmPlan, *, log: Path, minutes: float = 15) -> Iterator[LaunchedServer]:
+    """vLLM, answering at `plan.url`, for the length of the context. SIGTERM ends the context as Ctrl-C does.
+
+    Raises EndpointError with the log's last lines where it does not become ready.
+    """
+    health = plan.url.removesuffix("/v1") + "/health"
+    server = LaunchedServer(plan.command, health=health, environment=plan.environment, log=log, minutes=minutes)
+    with _terminable(), server:
+        yield server
+
+
+def compare_served(
+    plan: VllmPlan, texts: Sequence[str], *, say: Say, device: str | None = None, task: str | None = None
+) -> bool:
+    """Ask each run here and on the server, and say where they part: whether they answer alike.
+
+    A run trained on several tasks is asked for `task`, or its first.
+    """
+    from nertune.parity import parity
+
+    equal = True
+    for run in plan.runs:
+        asked = task or next(iter(run.manifest.tasks), None)
+        documents = [Document(text) for text in texts]
+        try:
+            found: Any = parity(run.folder, f"{plan.url}#{run.name}", documents, task=asked, device=device)
+        except NertuneError as error:
+            say(f"{run.name}: not compared with the run: {error}")
+            equal = False
+            continue
+        for line in found.lines():
+            say(f"{run.name}: {line}")
+        equal &= found.equal
+    return equal
+
+
+def serve_vllm(
+    runs: Sequence[str],
+    settings: VllmSettings,
+    *,
+    python: str | None = None,
+    dry_run: bool = False,
+    log: Path | None = None,
+    minutes: float = 15,
+    compare_on: Sequence[str] = (),
+    device: str | None = None,
+    say: Say = print,
+) -> int:
+    """The command: check, print or start, wait, compare on `compare_on`, serve until a signal. Returns the exit code.
+
+    With `dry_run` the command line is printed on stdout, and nothing is started. Raises what `plan_vllm` and
+    `running_vllm` raise; a signal ends vLLM and is raised as KeyboardInterrupt or SystemExit.
+    """
+    plan = plan_vllm(runs, settings, python=python, dry=dry_run)
+    if dry_run:
+        print(plan.shown())
+        return 0
+    log = log or cache_folder() / "logs" / f"vllm-{settings.port}.log"
+    say(plan.shown())
+    say(f"starting vLLM; its log: {log}")
+    with running_vllm(plan, log=log, minutes=minutes) as server:
+        say(f"ready: {', '.join(f'{plan.url}#{run.name}' for run in plan.runs)}")
+        if compare_on:
+            equal = compare_served(plan, compare_on, say=say, device=device)
+            say("vLLM answers as the run does here" if equal else "warning: vLLM does not answer as the run does here")
+        server.wait()
+    return 0
+
+
+def _named(text: str) -> tuple[str | None, Path]:
+    """NAME=FOLDER, or a folder; a folder whose own name has an equals sign is taken as it is."""
+    name, sign, folder = text.partition("=")
+    if sign and not Path(text).is_dir():
+        return name, Path(folder)
+    return None, Path(text)
+
+
+def _own_template() -> Path:
+    """nertune's own chat template as a file, for a base model that has none."""
+    path = cache_folder() / "chat-template.jinja"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, DEFAULT_TEMPLATE)
+    return path
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM leaves by the way on which contexts are closed; outside the main thread, where no signal is set, as before."""
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
