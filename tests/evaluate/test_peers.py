@@ -8,7 +8,6 @@ its counts change with the order (its issues 40, "true_which_overlapped_with_pre
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 from itertools import permutations
@@ -25,7 +24,7 @@ from nertune.evaluate import evaluate
 from nertune.evaluate.evaluation import Scores
 from nertune.schema import Document, Entity, Prediction
 
-CORPORA = Path(os.environ.get("NERTUNE_CORPORA", "/nowhere"))
+CORPORA = Path(__file__).resolve().parents[3] / "shared" / "data"
 REAL = ["cluener/train.jsonl", "ccfbdci/train.jsonl", "cmeee/train.json"]
 NAMES = {"strict": "strict", "exact": "exact", "partial": "partial", "type": "ent_type"}
 COUNTS = ("correct", "incorrect", "partial", "missed", "spurious", "possible", "actual")
@@ -33,7 +32,7 @@ COUNTS = ("correct", "incorrect", "partial", "missed", "spurious", "possible", "
 
 def real(name: str, rows: int) -> list[Document]:
     if not (CORPORA / name).exists():
-        pytest.skip("set NERTUNE_CORPORA to a folder that holds cluener, ccfbdci and cmeee")
+        pytest.skip("the public corpora are not there")
     return list(data.read(CORPORA / name, limit=rows, labels=("地点", "人名", "地理实体", "组织")).documents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -51,22 +52,30 @@ def test_each_kind_of_pair(
     assert micro(scored(gold, predicted)) == {"strict": strict, "exact": exact, "partial": partial, "type": kind}
 
 
-def test_precision_recall_and_f1_of_the_example_in_the_documentation() -> None:
-    gold = [("A", 0, 2), ("A", 3, 5), ("B", 6, 8)]
-    result = scored(gold, [("A", 0, 2), ("A", 3, 6), ("A", 6, 8), ("B", 9, 10)])
+def test_the_example_in_the_documentation() -> None:
+    """docs/evaluation.md: every row of its first table."""
+    text = "张三到北京找张三"
+    gold = Document.of(text, [("name", 0, 2), ("address", 3, 5), ("name", 6, 8)])
+    spans = Document.of(text, [("name", 0, 2), ("address", 2, 5), ("organization", 6, 8)])
+    result = evaluate([gold], [Prediction(text, spans.entities, (Mention("name", "李四"),))], resamples=0)
     assert micro(result) == {
         "strict": (1, 2, 0, 0, 1),
         "exact": (2, 1, 0, 0, 1),
         "partial": (2, 0, 1, 0, 1),
         "type": (2, 1, 0, 0, 1),
     }
-    values = {s: result.semeval[s].micro for s in SCHEMES}
-    assert [(round(v.precision, 4), round(v.recall, 4), round(v.f1, 4)) for v in values.values()] == [
-        (0.25, 0.3333, 0.2857),
-        (0.5, 0.6667, 0.5714),
-        (0.625, 0.8333, 0.7143),
-        (0.5, 0.6667, 0.5714),
+    values = [result.metrics[m].micro for m in ("text", "span")] + [result.semeval[s].micro for s in SCHEMES]
+    assert [f"{v.precision:.4f} {v.recall:.4f} {v.f1:.4f}" for v in values] == [
+        "0.2500 0.5000 0.3333",
+        "0.2500 0.3333 0.2857",
+        "0.2500 0.3333 0.2857",
+        "0.5000 0.6667 0.5714",
+        "0.6250 0.8333 0.7143",
+        "0.5000 0.6667 0.5714",
     ]
+    page = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for value in values:
+        assert f"| {value.precision:.4f} | {value.recall:.4f} | {value.f1:.4f} |" in page
 
 
 def test_a_label_is_matched_among_its_own_mentions() -> None:

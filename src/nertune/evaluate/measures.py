@@ -9,9 +9,7 @@ Unicode normalisation, no credit for overlap.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from nertune.errors import InputError
@@ -23,7 +21,6 @@ __all__ = [
     "Key",
     "Measure",
     "Metric",
-    "Tally",
     "describe",
     "gold_keys",
     "known_measure",
@@ -89,25 +86,3 @@ def predicted_keys(prediction: Prediction, *, measure: Measure) -> frozenset[Key
     if measure == "text":
         return named | ungrounded
     return frozenset((e.label, (e.start, e.end)) for e in prediction.entities) | (ungrounded - named)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Running counts by label, and per document, in order, the row (hits, predicted, gold) over all labels."""
-
-    hits: Counter[str] = field(default_factory=Counter)
-    predicted: Counter[str] = field(default_factory=Counter)
-    gold: Counter[str] = field(default_factory=Counter)
-    rows: list[tuple[int, int, int]] = field(default_factory=list)
-
-    def add(self, predicted: frozenset[Key], gold: frozenset[Key]) -> None:
-        """Counts one document; one without any key counts as a row of zeros."""
-        hits = predicted & gold
-        self.hits.update(label for label, _ in hits)
-        self.predicted.update(label for label, _ in predicted)
-        self.gold.update(label for label, _ in gold)
-        self.rows.append((len(hits), len(predicted), len(gold)))
-
-    def labels(self) -> list[str]:
-        """Every label that occurs in gold or in a prediction, in code point order."""
-        return sorted(self.gold.keys() | self.predicted.keys())
