@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from nertune import load
+from nertune.cli import main
 from nertune.errors import InputError, UnknownModelError
 from nertune.gateway import Gateway, GatewaySettings, open_gateway, open_readers
 
@@ -267,7 +268,8 @@ def test_a_client_that_leaves_a_stream_leaves_the_server_behind(streaming, front
     served = fronted(url)
     with served.http.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
         behind.let.release()
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: an iterator that is thrown away closes the answer
+        next(lines)
         assert served.gateway.pool.unfinished == 1
     assert behind.left.wait(10)
     deadline = time.monotonic() + 10
@@ -287,3 +289,22 @@ def test_a_stream_that_breaks_ends_with_an_error_in_it(streaming, fronted):
         behind.let.release()
         [last] = lines
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_behind_failed"
+
+
+def test_the_command_takes_a_server_that_runs_already(vllm, tiny_run, monkeypatch):
+    """Its key is OPENAI_API_KEY: NERTUNE_API_KEY is what our own clients send."""
+    monkeypatch.setenv("OPENAI_API_KEY", "theirs")
+    monkeypatch.setenv("NERTUNE_API_KEY", "ours")
+    opened = []
+
+    def serve(opening, settings, *, say):
+        with opening as gateway:
+            opened.append((list(gateway.models), settings.port, gateway.pool.capacity))
+            gateway.pool.submit(gateway.models["ner"].recognizer.prepare(TEXTS[:1]).requests[0]).result(20)
+        return 0
+
+    monkeypatch.setattr("nertune.gateway.serve_gateway", serve)
+    command = ["serve", vllm.url, "--run", str(tiny_run), "--port", "8123", "--queue", "7", "--max-new-tokens", "12"]
+    assert main(command) == 0
+    assert opened == [(["ner"], 8123, 7)]
+    assert {asked.headers["authorization"] for asked in vllm.asked} == {"Bearer theirs"}
