@@ -48,6 +48,8 @@ Ask = Callable[[str], Entities]
 def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended too
+    for name in ("NERTUNE_API_KEY", "OPENAI_API_KEY"):
+        os.environ.pop(name, None)  # the servers are ours, and without keys
     texts = [document.text for document in data.read(options.data, limit=options.texts).documents]
     results: dict[str, Any] = {}
     print("running: engine …", file=sys.stderr, flush=True)
@@ -109,8 +111,7 @@ def _engine(run: Path, texts: Sequence[str]) -> tuple[float, dict[str, Entities]
 def _nertune(*arguments: str) -> Iterator[Ask]:
     """`nertune serve` with these arguments, on any port; ended with the context."""
     command = [sys.executable, "-m", "nertune", "serve", *arguments, "--port", "0", "--queue", "4096"]
-    environment = {key: value for key, value in os.environ.items() if key != "NERTUNE_API_KEY"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         ending = threading.Timer(_START, server.kill)
         ending.start()
         try:

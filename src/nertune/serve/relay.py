@@ -58,7 +58,8 @@ class Behind:
             follow_redirects=False,
             trust_env=not is_loopback(urlsplit(url).hostname or ""),
             timeout=httpx2.Timeout(timeout, connect=_CONNECT, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            # vLLM closes a connection that rests for 5 s: it must not be used again in that very moment.
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2.0),
         )
 
     def address(self, path: str) -> str:

@@ -175,6 +175,14 @@ def test_openais_client_talks_to_vllm_through_the_gateway(vllm, fronted):
     assert served.http.get("/version").json() == {"version": "0.32.0"}
 
 
+def test_the_routes_that_get_through_are_described(vllm, fronted):
+    paths = fronted(vllm.url).http.get("/openapi.json").json()["paths"]
+    assert {"/v1/extract", "/v1/chat/completions", "/v1/completions", "/v1/models", "/health"} <= set(paths)
+    for path in ("/v1/chat/completions", "/v1/models"):
+        [route] = paths[path].values()
+        assert {"200", "401", "429", "502", "504"} <= set(route["responses"])
+
+
 def test_only_named_routes_get_through(vllm, fronted):
     served = fronted(vllm.url)
     before = len(vllm.asked)
