@@ -23,7 +23,7 @@ from nertune import data
 from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError
 from nertune.evaluate import Evaluation, evaluate
-from nertune.evaluate.measures import MEASURES, Tally, gold_keys, predicted_keys
+from nertune.evaluate.measures import MEASURES, gold_keys, predicted_keys
 from nertune.run import RunManifest
 from nertune.schema import Document
 from nertune.train import load_recipe
@@ -74,10 +74,11 @@ def _measure(run: Path, documents: Sequence[Document]) -> dict[str, Any]:
     free = dataclasses.replace(recognizer, constrained=False, calibration=None).extract_many(texts)
     counts = {}
     for measure in MEASURES:
-        tally = Tally()
-        for document, prediction in zip(documents, held, strict=True):
-            tally.add(predicted_keys(prediction, measure=measure), gold_keys(document, measure=measure))
-        counts[measure] = tally.rows
+        keys = [
+            (predicted_keys(prediction, measure=measure), gold_keys(document, measure=measure))
+            for document, prediction in zip(documents, held, strict=True)
+        ]
+        counts[measure] = [(len(found & gold), len(found), len(gold)) for found, gold in keys]
     return {
         "held": evaluate(documents, held).to_json(),
         "free": evaluate(documents, free).to_json(),

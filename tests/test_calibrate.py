@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import nertune
 from nertune import data
@@ -47,8 +49,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     RunManifest("base", SPEC, "ab" * 32, (1,), 77).write(folder)
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        (folder / name).write_text("")
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save_file(
+        {"base_model.model.q_proj.lora_A.weight": np.zeros((8, 4), np.float32)}, folder / "adapter_model.safetensors"
+    )
 
     def load(options: Any, *, calibrated: bool = True) -> FakeRecognizer:
         calibration = Calibration.read(Path(options.model)) if calibrated else None

@@ -50,5 +50,6 @@ def test_from_nothing_to_entities(tmp_path: Path) -> None:
     held_out = ("--data", str(HELDOUT), "--limit", "4", "--out", "evaluation", "--json")
     evaluated = _nertune("evaluate", str(run), *held_out, folder=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
-    assert set(json.loads(evaluated.stdout)["metrics"]) == {"text", "span"}
+    assert set(json.loads(evaluated.stdout)["metrics"]) == {"text", "span", "partial"}
+    assert (tmp_path / "evaluation" / "gold.jsonl").is_file()
     assert json.loads((tmp_path / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))["documents"] == 4

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from nertune.train.measure import Reader
+    from nertune.train.measure import About, Reader
 
 Report = Callable[[str, int, int], None]
 
@@ -256,11 +256,13 @@ def _open_adapter(run: str | Path, task: str | None, device: str | None, dtype: 
 
 
 def f1_reader(*, batch_size: int = 96, done: Callable[[int, int], None] | None = None) -> Reader:
-    """What `nertune.train.fit.train` reads and scores validation documents with; the F1 is that of the `text` measure.
+    """What `nertune.train.fit.train` reads, scores and reports on validation documents with; the F1 is that of the
+    `text` measure.
 
     `done(ended, total)` is told how many answers have ended so far.
     """
-    from nertune.train.measure import Reader
+    from nertune.evaluate.report import build_report
+    from nertune.train.measure import Reader, Reported
 
     def predict(model: Any, renderer: Renderer, documents: Sequence[Document]) -> list[Prediction]:
         # A tokenizer without a fast version has no table of bytes: it is read freely rather than not at all.
@@ -270,12 +272,17 @@ def f1_reader(*, batch_size: int = 96, done: Callable[[int, int], None] | None =
         return recognizer.extract_many([document.text for document in documents], done=tell)
 
     def score(documents: Sequence[Document], predictions: Sequence[Prediction]) -> dict[str, float]:
-        scores = evaluate(documents, predictions).metrics["text"]
+        scores = evaluate(documents, predictions, resamples=0).metrics["text"]
         micro = scores.micro
         overall = {"f1": micro.f1, "precision": micro.precision, "recall": micro.recall}
         return overall | {f"f1/{name}": label.f1 for name, label in scores.labels.items()}
 
-    return Reader(predict, score)
+    def report(documents: Sequence[Document], predictions: Sequence[Prediction], about: About) -> Reported:
+        evaluation = evaluate(documents, predictions)
+        made = build_report(documents, predictions, evaluation=evaluation, **about._asdict())
+        return Reported(made.files(), evaluation.to_json())
+
+    return Reader(predict, score, report)
 
 
 def _recognizer(

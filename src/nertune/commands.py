@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nertune import data
-from nertune.atomic import write_text
 from nertune.confidence import Calibration, write_calibration
 from nertune.errors import InputError, RunError
 from nertune.evaluate import CalibrationReport, Evaluation, calibrate, evaluate
 from nertune.evaluate.measures import Measure
 from nertune.evaluate.reliability import draw_reliability
+from nertune.evaluation_folder import write_folder
 from nertune.extract import Recognizer, ground
 from nertune.prompt import PromptSpec, answer_format, fitted, load_template, refuse_unwritable
+from nertune.reporting import write_report
 from nertune.run import RELIABILITY, RunManifest
 from nertune.schema import Document, Entity
 from nertune.terminal import Meter
@@ -28,22 +27,26 @@ __all__ = ["calibrate_on", "convert", "evaluate_on"]
 _READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
 
 
-def evaluate_on(recognizer: Recognizer, documents: Sequence[Document], *, out: str | None) -> Evaluation:
-    """Predict every document and score the predictions; with `out`, write both into that folder."""
+def evaluate_on(
+    recognizer: Recognizer,
+    documents: Sequence[Document],
+    *,
+    out: str | None,
+    source: str = "",
+    model: str = "",
+    train: Sequence[Document] | None = None,
+) -> Evaluation:
+    """Predict every document and score the predictions; with `out`, write both, the gold and the report into that folder.
+
+    `source`, `model`, `train`: what the report says of them, see `nertune.reporting`.
+    """
     started = time.monotonic()
     with Meter("predicting", len(documents)) as meter:
         predictions = recognizer.extract_many([document.text for document in documents], done=meter.update)
     evaluation = evaluate(documents, predictions, seconds=time.monotonic() - started)
     if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        report = json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2)
-        write_text(folder / "evaluation.json", report + "\n")
-        lines = [
-            json.dumps(replace(prediction, id=document.id).to_json(), ensure_ascii=False) + "\n"
-            for document, prediction in zip(documents, predictions, strict=True)
-        ]
-        write_text(folder / "predictions.jsonl", "".join(lines))
+        write_folder(Path(out), evaluation, documents, predictions)
+        write_report(Path(out), documents, predictions, evaluation, source=source, model=model, train=train)
     return evaluation
 
 

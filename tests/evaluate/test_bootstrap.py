@@ -7,13 +7,49 @@ import time
 import numpy as np
 import pytest
 
-from nertune.evaluate.bootstrap import f1_interval
+from nertune.evaluate.bootstrap import UNITS, distinct_rows, f1, interval, resampled, units
 
 RIGHT, WRONG = (1, 1, 1), (0, 1, 1)
 
 
-def test_no_documents_no_interval() -> None:
-    assert f1_interval([], seed=0) is None
+def f1_interval(rows: list[tuple[int, int, int]], *, seed: int, resamples: int = 1_000) -> tuple[float, float]:
+    """Of the micro F1 of documents with (hits, predicted, gold)."""
+    totals = resampled(np.array(rows), seed=seed, resamples=resamples)
+    found = interval(f1(2 * totals[:, 0], totals[:, 1] + totals[:, 2]))
+    assert found is not None
+    return found
+
+
+def test_nothing_known_no_interval() -> None:
+    assert interval(np.array([])) is None
+    assert interval(np.array([np.nan, np.nan])) is None
+    assert interval(np.array([0.5, np.nan])) == (0.5, 0.5)
+
+
+def test_distinct_rows_come_sorted_with_their_number() -> None:
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 300, size=(500, 2)) // 100 * 100
+    found, copies = distinct_rows(rows)
+    wanted, of_each = np.unique(rows, axis=0, return_counts=True)
+    assert (found == wanted).all()
+    assert (copies == of_each).all()
+
+
+def test_very_many_documents_are_resampled_in_groups_of_equal_size() -> None:
+    unit, size = units(3 * UNITS + 1, 10, seed=0)
+    assert size == UNITS
+    assert set(np.bincount(unit)) == {3, 4}
+    assert units(50_000, 1_999, seed=0)[1] == 2_000
+    assert units(5, 10, seed=0)[0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_groups_give_an_interval_as_wide_as_single_documents() -> None:
+    right = np.random.default_rng(3).random(200_000) < 0.8
+    rows = np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
+    unit, size = units(len(rows), 1, seed=0)
+    grouped = np.stack([np.bincount(unit, weights=column, minlength=size) for column in rows.T], axis=1)
+    low, high = f1_interval([tuple(row) for row in grouped.astype(np.int64)], seed=0)
+    assert high - low == pytest.approx(2 * 1.96 * (0.8 * 0.2 / len(rows)) ** 0.5, rel=0.1)
 
 
 def test_one_seed_one_interval_whatever_the_order() -> None:

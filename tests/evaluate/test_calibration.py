@@ -123,7 +123,7 @@ def test_thresholds_equal_brute_force(pairs: list[tuple[Document, Prediction]], 
     gold, predicted = [document for document, _ in pairs], [prediction for _, prediction in pairs]
     known = {entity.score for prediction in predicted for entity in prediction.entities} - {None}
     at = {
-        least: evaluate(gold, [settle(p, None, least) for p in predicted]).metrics[measure]
+        least: evaluate(gold, [settle(p, None, least) for p in predicted], resamples=0).metrics[measure]
         for least in sorted(known | {0.0})
     }
     by_label = sweeps(gold, predicted, measure=measure)

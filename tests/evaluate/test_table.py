@@ -10,7 +10,7 @@ from rich.table import Table
 
 from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
-from nertune.evaluate.table import comparison_table, markdown_table, score_table
+from nertune.evaluate.table import comparison_table, markdown_table, published_table, score_table, semeval_table
 from nertune.schema import Document, Entity, Mention, Prediction
 
 TEXT = "甲乙甲"
@@ -104,6 +104,26 @@ def test_markdown_table() -> None:
     ]
 
 
+def test_the_published_layout_line_by_line() -> None:
+    """Label, P, R, F1; last label of the alphabet first; then micro and macro: the layout of published CLUENER tables."""
+    gold = Document.of("甲乙丙", [("scene", 0, 1), ("地址", 1, 2), ("address", 2, 3)])
+    found = Prediction("甲乙丙", Document.of("甲乙丙", [("scene", 0, 1), ("address", 0, 1)]).entities)
+    assert published_table(evaluate([gold], [found])).splitlines() == [
+        "label    precision  recall  f1",
+        "地址     0.0000     0.0000  0.0000",
+        "scene    1.0000     1.0000  1.0000",
+        "address  0.0000     0.0000  0.0000",
+        "micro    0.5000     0.3333  0.4000",
+        "macro    0.3333     0.3333  0.3333",
+    ]
+
+
+def test_semeval_table_shows_the_counts_of_each_scheme() -> None:
+    shown = lines(semeval_table(scored(("name", 0, 1), ("name", 1, 3))))
+    assert ["strict", "1", "1", "0", "1", "0", "0.5000", "0.3333", "0.4000"] in shown
+    assert ["partial", "1", "0", "1", "1", "0", "0.7500", "0.5000", "0.6000"] in shown
+
+
 def test_tables_of_nothing() -> None:
     empty = evaluate([], [])
     assert "0 documents" in words(score_table(empty, measure="text"))
@@ -111,5 +131,5 @@ def test_tables_of_nothing() -> None:
 
 
 def test_a_measure_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="measure 'partial' is not there; use one of: text, span"):
-        markdown_table(scored(), measure="partial")
+    with pytest.raises(InputError, match="measure 'token' is not there; use one of: text, span, partial"):
+        markdown_table(scored(), measure="token")

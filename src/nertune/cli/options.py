@@ -11,6 +11,7 @@ __all__ = [
     "Commands",
     "Parser",
     "above_zero",
+    "from_zero",
     "generation_options",
     "min_score_option",
     "positive",
@@ -103,6 +104,13 @@ def positive(text: str) -> int:
     """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def from_zero(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
     return int(text)
 
 

@@ -10,6 +10,7 @@ from nertune.cli.extracting import add_extract
 from nertune.cli.files import add_data, add_doctor
 from nertune.cli.options import Parser
 from nertune.cli.recognizing import add_calibrate, add_evaluate, add_parity
+from nertune.cli.scoring import add_compare, add_score
 from nertune.cli.serving import add_serve
 from nertune.cli.training import add_preview, add_quickstart, add_train
 
@@ -31,6 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_extract(commands)
     add_evaluate(commands)
+    add_score(commands)
+    add_compare(commands)
     add_parity(commands)
     add_calibrate(commands)
     add_export(commands)

@@ -10,6 +10,7 @@ from typing import Any
 
 from nertune.cli.messages import say
 from nertune.cli.options import MODEL, Commands, generation_options, min_score_option, positive, server_options
+from nertune.cli.scoring import print_scores, table_option
 from nertune.errors import InputError
 
 __all__ = ["add_calibrate", "add_evaluate", "add_parity", "open_recognizer"]
@@ -20,8 +21,14 @@ def add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("model", metavar="MODEL", help=MODEL)
     evaluate.add_argument("--data", required=True, metavar="FILE", help="annotated file")
     evaluate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
-    evaluate.add_argument("--out", metavar="DIR", help="write evaluation.json and predictions.jsonl here")
+    evaluate.add_argument("--out", metavar="DIR", help="write scores, predictions, gold and the report here")
+    evaluate.add_argument(
+        "--train",
+        metavar="FILE",
+        help="what the model was trained on: the report tells seen from unseen mentions (default: the run's recipe's file)",
+    )
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N documents")
+    table_option(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     min_score_option(evaluate)
     generation_options(evaluate)
@@ -64,22 +71,24 @@ def add_calibrate(commands: Commands) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     documents = _annotated(options)
+    if options.train and not options.out:
+        raise InputError("--train is for the report, which goes into --out DIR: give that too")
+    from nertune.reporting import trained_on
+
+    run = options.served_run or options.model
+    train = trained_on(run, options.train, task=options.task) if options.out else None
     recognizer = open_recognizer(options)
     from nertune.commands import evaluate_on
 
-    evaluation = evaluate_on(recognizer, documents, out=options.out)
+    evaluation = evaluate_on(
+        recognizer, documents, out=options.out, source=options.data, model=options.model, train=train
+    )
     if options.json:
         print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
         return 0
-    from nertune.evaluate.table import score_table
-    from nertune.terminal import stdout
-
-    stdout.print(score_table(evaluation, measure="text"))
-    stdout.print(score_table(evaluation, measure="span"))
-    stdout.print(
-        f"{evaluation.ungrounded} ungrounded mentions, {evaluation.invalid_answers} unreadable answers, "
-        f"{evaluation.truncated} cut off, {evaluation.sentences_per_second or 0:.2f} sentences/s"
-    )
+    print_scores(evaluation, options.table)
+    if options.out:
+        say(f"the report: {Path(options.out) / 'report.html'}")
     return 0
 
 

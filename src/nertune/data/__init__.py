@@ -6,6 +6,7 @@ Readers know the formats and the ways in which files count offsets; past this ro
 from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, detect, read, write
 from nertune.data.formats import FORMATS
+from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.split import Split, split, split_first
 from nertune.data.texts import read_texts
 from nertune.schema import SourceText
@@ -14,10 +15,12 @@ __all__ = [
     "FORMATS",
     "AlpacaRow",
     "Corpus",
+    "PredictionFile",
     "SourceText",
     "Split",
     "detect",
     "read",
+    "read_predictions",
     "read_texts",
     "split",
     "split_first",

@@ -57,19 +57,21 @@ class Alpaca:
         # "文本:" before the sentence is a prompt's, not the sentence's, if every row has it.
         prefixed = all(text.startswith(_PREFIX) for _, text in rows)
         documents: list[Document] = []
-        missed = 0
-        for record, text in rows:
+        lost: dict[int, tuple[Mention, ...]] = {}
+        for number, (record, text) in enumerate(rows):
             sentence = text.removeprefix(_PREFIX) if prefixed else text
             entities, absent = _ground(sentence, _answer(record))
             documents.append(Document(sentence, tuple(entities), record.id()))
-            missed += absent
+            if absent:
+                lost[number] = tuple(absent)
+        missed = sum(map(len, lost.values()))
         placed = sum(len(document.entities) for document in documents)
         notes = [f"spans: none in this format; mentions placed by order of occurrence: {placed:,}"]
         if missed:
             notes.append(f"mentions left out, because the text does not hold them (so often): {missed:,}")
         if prefixed:
             notes.append(f"the prefix {_PREFIX!r} of every input is not part of the texts")
-        return Placed(tuple(documents), tuple(notes))
+        return Placed(tuple(documents), tuple(notes), lost)
 
 
 def write_alpaca(rows: Iterable[AlpacaRow], path: str | os.PathLike[str]) -> None:
@@ -147,13 +149,13 @@ def _mention(record: Record, item: object) -> Mention:
     return Mention(record.label(item[keys[0]]), text)
 
 
-def _ground(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], int]:
-    """Entities, and how many mentions found no place: in reading order where the answer can have that, else by turn."""
+def _ground(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], list[Mention]]:
+    """Entities, and the mentions that found no place: in reading order where the answer can have that, else by turn."""
     mentions = list(mentions)
     for outside in (True, False):
         entities = _in_reading_order(text, mentions, outside=outside)
         if entities is not None:
-            return entities, 0
+            return entities, []
     return _by_turn(text, mentions)
 
 
@@ -177,7 +179,7 @@ def _in_reading_order(text: str, mentions: Iterable[Mention], *, outside: bool) 
     return entities
 
 
-def _by_turn(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], int]:
+def _by_turn(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], list[Mention]]:
     """The n-th mention of a text at its n-th occurrence.
 
     Where a surface is mentioned more often than it occurs, the surplus takes the first occurrence that does not bear
@@ -185,7 +187,7 @@ def _by_turn(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], int]
     """
     entities: dict[tuple[int, int, str], Entity] = {}
     mentioned: dict[str, int] = {}
-    missed = 0
+    missed: list[Mention] = []
     for label, surface in ((mention.label, mention.text) for mention in mentions):
         starts = _occurrences(text, surface)
         turn = mentioned.get(surface, 0)
@@ -196,7 +198,7 @@ def _by_turn(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], int]
             start, end, _ = free[0]
             entities[free[0]] = Entity(label, start, end, surface)
         else:
-            missed += 1
+            missed.append(Mention(label, surface))
     return list(entities.values()), missed
 
 

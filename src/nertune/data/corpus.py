@@ -14,7 +14,7 @@ from nertune.data.records import NotJsonError, Record, iter_records
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
-__all__ = ["Corpus", "detect", "read", "write"]
+__all__ = ["Corpus", "detect", "opened_as", "read", "write"]
 
 _HEAD = 20  # records looked at to tell the format
 
@@ -54,15 +54,14 @@ def read(
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, found {limit}")
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
-    chosen = None if format is None else named(format, path=os.fspath(path))
-    with _opened(path, chosen, columns) as (reader, records):
-        documents, notes = reader.read(records, limit=limit, labels=labels)
-    return Corpus(documents, reader.name, notes)
+    with opened_as(path, format, columns) as (reader, records):
+        placed = reader.read(records, limit=limit, labels=labels)
+    return Corpus(placed.documents, reader.name, placed.notes)
 
 
 def detect(path: str | os.PathLike[str]) -> str:
     """The name of the format that a file's first records are in. Raises as `read` does."""
-    with _opened(path, None) as (reader, _):
+    with opened_as(path, None) as (reader, _):
         return reader.name
 
 
@@ -81,10 +80,12 @@ def write(documents: Iterable[Document], path: str | os.PathLike[str], *, format
 
 
 @contextmanager
-def _opened(
-    path: str | os.PathLike[str], chosen: Format | None, columns: Mapping[str, str] | None = None
+def opened_as(
+    path: str | os.PathLike[str], format: str | None, columns: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Format, Iterable[Record]]]:
+    """The reader of a file's format, told from its content where None, and the file's records. Raises as `read` does."""
     shown = os.fspath(path)
+    chosen = None if format is None else named(format, path=shown)
     with closing(iter_records(path)) as found:
         records: Iterator[Record] = found if columns is None else (_renamed(record, columns) for record in found)
         if chosen is not None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from nertune.schema import Document, Entity
+from nertune.schema import Document, Entity, Mention
 
 __all__ = ["HALF_OPEN", "INCLUSIVE", "Convention", "Placed", "RawDocument", "RawMention", "place", "records_to_read"]
 
@@ -39,10 +40,14 @@ class RawDocument(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Documents whose spans are half-open code points, and what had to be said about the way there."""
+    """Documents whose spans are half-open code points, and what had to be said about the way there.
+
+    `lost`: by the place of a document, its mentions that found none in its text and were left out.
+    """
 
     documents: tuple[Document, ...]
     notes: tuple[str, ...]
+    lost: Mapping[int, tuple[Mention, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,10 @@ def place(raw: Sequence[RawDocument], *, limit: int | None, preferred: Conventio
     if notes and len(raw) > len(raw[:limit]):
         notes = [f"{notes[0]}, in the first {len(raw):,} records"]
     counts = {"off": 0, "moved": 0, "twice": 0, "outside": 0}
-    documents = tuple(_document(document, convention, counts) for document in raw[:limit])
+    lost: dict[int, tuple[Mention, ...]] = {}
+    documents = tuple(
+        _document(document, convention, counts, lost, number) for number, document in enumerate(raw[:limit])
+    )
     if counts["off"]:
         left = counts["off"] - counts["moved"]
         notes.append(
@@ -115,7 +123,7 @@ def place(raw: Sequence[RawDocument], *, limit: int | None, preferred: Conventio
         notes.append(f"{_mentions(counts['outside'])} without a surface left out: empty, or not within the text")
     if counts["twice"]:
         notes.append(f"{_mentions(counts['twice'])} given twice, kept once")
-    return Placed(documents, tuple(notes))
+    return Placed(documents, tuple(notes), lost)
 
 
 def _elect(raw: Sequence[RawDocument], preferred: Convention) -> tuple[Convention, list[str]]:
@@ -151,12 +159,16 @@ def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dic
     return votes
 
 
-def _document(raw: RawDocument, convention: Convention, counts: dict[str, int]) -> Document:
+def _document(
+    raw: RawDocument, convention: Convention, counts: dict[str, int], lost: dict[int, tuple[Mention, ...]], number: int
+) -> Document:
     index = unit_index(raw.text, convention.unit)
     entities: dict[tuple[str, int, int], Entity] = {}
     for mention in raw.mentions:
         span = _span(raw.text, mention, convention.span(raw.text, mention, index), counts)
         if span is None:
+            shown = mention.text or f"[{mention.start}, {mention.end}]"
+            lost[number] = (*lost.get(number, ()), Mention(mention.label, shown))
             continue
         key = (mention.label, *span)
         if key in entities:

@@ -24,7 +24,7 @@ from nertune.evaluate.calibration import (
     sweeps,
 )
 from nertune.evaluate.evaluation import Scores
-from nertune.evaluate.measures import Measure, known_measure
+from nertune.evaluate.measures import MEASURES, Measure, known_measure
 from nertune.evaluate.scoring import evaluate
 from nertune.schema import Document, Prediction
 
@@ -107,8 +107,8 @@ def calibrate(
     calibrated scores at which its F1 by `measure` is highest, the lowest of equals; labels with fewer than 20 scored
     predictions get the one at which the micro F1 is highest. Raises InputError where no entity has a score.
     """
-    metrics = evaluate(gold, predicted).metrics
-    known_measure(measure, metrics)
+    known_measure(measure, MEASURES)
+    metrics = evaluate(gold, predicted, resamples=0).metrics
     scores_N, right_N = judged(gold, predicted)
     if not len(scores_N):
         found = sum(len(prediction.entities) for prediction in predicted)
@@ -130,7 +130,7 @@ def calibrate(
     after_N = rescaled(scores_N, temperature)
 
     def scored_at(min_score: MinScore) -> Scores:
-        return evaluate(gold, [settle(p, calibration, min_score) for p in predicted]).metrics[measure]
+        return evaluate(gold, [settle(p, calibration, min_score) for p in predicted], resamples=0).metrics[measure]
 
     return CalibrationReport(
         calibration=calibration,

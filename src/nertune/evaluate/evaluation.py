@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from nertune.errors import InputError
 
-__all__ = ["Evaluation", "LabelScore", "MicroScore", "Score", "Scores"]
+__all__ = ["Evaluation", "LabelScore", "Outcomes", "Score", "Scores"]
 
 _Object: TypeAlias = Mapping[str, object]
 
@@ -21,24 +21,47 @@ _Object: TypeAlias = Mapping[str, object]
 _UNBOUNDED = sys.float_info.max
 
 
+class Outcomes(NamedTuple):
+    """What became of the mentions of both sides; the words of SemEval-2013 Task 9 (Segura-Bedmar et al. 2013)."""
+
+    correct: int
+    incorrect: int
+    partial: int
+    missed: int
+    spurious: int
+
+    @property
+    def possible(self) -> int:
+        """Gold mentions."""
+        return self.correct + self.incorrect + self.partial + self.missed
+
+    @property
+    def actual(self) -> int:
+        """Predicted mentions."""
+        return self.correct + self.incorrect + self.partial + self.spurious
+
+    def to_json(self) -> dict[str, object]:
+        """The counts, and possible and actual after them."""
+        return self._asdict() | {"possible": self.possible, "actual": self.actual}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Precision, recall and F1, each in [0, 1]; 0/0 is 0."""
+    """Precision, recall and F1, each in [0, 1]; 0/0 is 0.
+
+    `ci95` is the (low, high) of the F1; None without documents, or where it was not computed. `outcomes`: what they were
+    computed from, for the SemEval family, but for a mean.
+    """
 
     precision: float
     recall: float
     f1: float
+    ci95: tuple[float, float] | None = None
+    outcomes: Outcomes | None = None
 
     def to_json(self) -> dict[str, object]:
         """The object with the keys precision, recall, f1."""
         return {"precision": self.precision, "recall": self.recall, "f1": self.f1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MicroScore(Score):
-    """The score over all entities; `ci95` is the (low, high) of its F1, None without documents."""
-
-    ci95: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +81,7 @@ class Scores:
     wrong in the micro and is no part of the macro, which a single invented mention would else divide by one more.
     """
 
-    micro: MicroScore
+    micro: Score
     macro: Score
     labels: Mapping[str, LabelScore]
 
@@ -69,11 +92,10 @@ class Scores:
 
     def to_json(self) -> dict[str, object]:
         """The object with the keys micro, macro, labels."""
-        ci95 = None if self.micro.ci95 is None else list(self.micro.ci95)
         return {
-            "micro": self.micro.to_json() | {"ci95": ci95},
-            "macro": self.macro.to_json(),
-            "labels": {name: score.to_json() | {"support": score.support} for name, score in self.labels.items()},
+            "micro": _score_json(self.micro),
+            "macro": _score_json(self.macro),
+            "labels": {name: _score_json(score) for name, score in self.labels.items()},
         }
 
 
@@ -81,7 +103,8 @@ class Scores:
 class Evaluation:
     """What scoring found.
 
-    `metrics` holds the `Scores` by measure. `ungrounded` counts mentions that were named and stand nowhere,
+    `metrics` holds the `Scores` by measure: text, span and partial. `semeval`: those of the four schemes of the SemEval
+    family, with their counts; `partial` is one of them. `ungrounded` counts mentions that were named and stand nowhere,
     repetitions included; `invalid_answers` counts answers of which nothing could be read; `truncated` documents of
     which something was cut: an answer by the length limit, or a sentence too long for a window.
     `sentences_per_second` is documents by seconds, None where no time was measured.
@@ -93,12 +116,14 @@ class Evaluation:
     invalid_answers: int
     truncated: int
     sentences_per_second: float | None
+    semeval: Mapping[str, Scores] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The evaluation JSON, ready for `json.dumps`; nothing is rounded."""
         return {
             "documents": self.documents,
             "metrics": {measure: scores.to_json() for measure, scores in self.metrics.items()},
+            "semeval": {scheme: scores.to_json() for scheme, scores in self.semeval.items()},
             "ungrounded": self.ungrounded,
             "invalid_answers": self.invalid_answers,
             "truncated": self.truncated,
@@ -109,10 +134,13 @@ class Evaluation:
     def from_json(cls, value: object) -> Evaluation:
         """The evaluation that `to_json` wrote, as `json.loads` gives it. Unknown keys are passed over.
 
+        Files of earlier versions have no `semeval` and fewer intervals: both are empty then.
+
         Raises InputError, naming the key, what was found and what belongs there.
         """
         top = _object(value, "evaluation")
         measures = _object(_get(top, "metrics", ""), "metrics")
+        schemes = _object(top.get("semeval", {}), "semeval")
         speed = _get(top, "sentences_per_second", "")
         return cls(
             documents=_count(top, "documents", ""),
@@ -121,37 +149,68 @@ class Evaluation:
             invalid_answers=_count(top, "invalid_answers", ""),
             truncated=_count(top, "truncated", ""),
             sentences_per_second=None if speed is None else _real(speed, "sentences_per_second", most=_UNBOUNDED),
+            semeval={name: _scores(scores, f"semeval.{name}") for name, scores in schemes.items()},
         )
+
+
+def _score_json(score: Score) -> dict[str, object]:
+    counts = {} if score.outcomes is None else score.outcomes.to_json()
+    support = {"support": score.support} if isinstance(score, LabelScore) else {}
+    return counts | score.to_json() | support | {"ci95": None if score.ci95 is None else list(score.ci95)}
 
 
 def _scores(value: object, where: str) -> Scores:
     scores = _object(value, where)
     micro = _object(_get(scores, "micro", where), f"{where}.micro")
+    _get(micro, "ci95", f"{where}.micro")
     labels = _object(_get(scores, "labels", where), f"{where}.labels")
     read = {name: _object(score, f"{where}.labels.{name}") for name, score in labels.items()}
     return Scores(
-        micro=MicroScore(**_ratios(micro, f"{where}.micro"), ci95=_interval(micro, f"{where}.micro")),
-        macro=Score(**_ratios(_object(_get(scores, "macro", where), f"{where}.macro"), f"{where}.macro")),
-        labels={
-            name: LabelScore(
-                **_ratios(score, f"{where}.labels.{name}"), support=_count(score, "support", f"{where}.labels.{name}")
-            )
-            for name, score in read.items()
-        },
+        micro=_score(micro, f"{where}.micro"),
+        macro=_score(_object(_get(scores, "macro", where), f"{where}.macro"), f"{where}.macro"),
+        labels={name: _label_score(score, f"{where}.labels.{name}") for name, score in read.items()},
     )
 
 
-def _ratios(score: _Object, where: str) -> dict[str, float]:
-    return {key: _real(_get(score, key, where), f"{where}.{key}", most=1) for key in ("precision", "recall", "f1")}
+def _score(score: _Object, where: str) -> Score:
+    return Score(
+        precision=_ratio(score, "precision", where),
+        recall=_ratio(score, "recall", where),
+        f1=_ratio(score, "f1", where),
+        ci95=_interval(score, where),
+        outcomes=_outcomes(score, where),
+    )
 
 
-def _interval(micro: _Object, where: str) -> tuple[float, float] | None:
-    found = _get(micro, "ci95", where)
+def _label_score(score: _Object, where: str) -> LabelScore:
+    read = _score(score, where)
+    return LabelScore(
+        precision=read.precision,
+        recall=read.recall,
+        f1=read.f1,
+        ci95=read.ci95,
+        outcomes=read.outcomes,
+        support=_count(score, "support", where),
+    )
+
+
+def _ratio(score: _Object, key: str, where: str) -> float:
+    return _real(_get(score, key, where), f"{where}.{key}", most=1)
+
+
+def _interval(score: _Object, where: str) -> tuple[float, float] | None:
+    found = score.get("ci95")
     if found is None:
         return None
     if not isinstance(found, list) or len(found) != 2:
         raise _wrong(f"{where}.ci95", found, "[low, high] or null")
     return _real(found[0], f"{where}.ci95[0]", most=1), _real(found[1], f"{where}.ci95[1]", most=1)
+
+
+def _outcomes(score: _Object, where: str) -> Outcomes | None:
+    if "correct" not in score:
+        return None
+    return Outcomes(*(_count(score, name, where) for name in Outcomes._fields))
 
 
 def _object(value: object, where: str) -> _Object:

@@ -1,24 +1,34 @@
-"""What is compared: the two measures, and the hits they count in one document.
+"""What is compared: the measures' names, and the keys that `text` and `span` compare in one document.
 
-First step of scoring: gold and prediction of one document become two sets of keys; hits are their intersection.
+Gold and prediction of one document are two sets of keys; hits are their intersection. Scoring counts them for all documents
+at once (`columns.py`); calibration asks for those of one.
 
-Both measures are sets, so whatever is annotated or predicted twice counts once. Both are exact: no case folding, no
+Both are sets, so whatever is annotated or predicted twice counts once. Both are exact: no case folding, no
 Unicode normalisation, no credit for overlap.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from nertune.errors import InputError
 from nertune.schema import Document, Prediction
 
-__all__ = ["MEASURES", "Key", "Measure", "Tally", "describe", "gold_keys", "known_measure", "predicted_keys"]
+__all__ = [
+    "MEASURES",
+    "METRICS",
+    "Key",
+    "Measure",
+    "Metric",
+    "describe",
+    "gold_keys",
+    "known_measure",
+    "predicted_keys",
+]
 
 Measure = Literal["text", "span"]
+Metric = Literal["text", "span", "partial"]
 
 # The label, then what is compared: a text, or (start, end). An ungrounded text never equals a place.
 Key: TypeAlias = tuple[str, str | tuple[int, int]]
@@ -28,16 +38,22 @@ MEASURES: Mapping[Measure, str] = {
     "span": "sets of (label, start, end) per document, the measure of sequence-labelling papers",
 }
 
+METRICS: Mapping[Metric, str] = {
+    "text": MEASURES["text"],
+    "span": MEASURES["span"],
+    "partial": "mentions that overlap, labels not looked at, a half where the places differ (SemEval-2013)",
+}
+
 
 def describe(measure: str) -> str:
     """One phrase that says what the measure compares, for the heads of tables."""
-    for name, phrase in MEASURES.items():
+    for name, phrase in METRICS.items():
         if name == measure:
             return phrase
     return measure
 
 
-def known_measure(name: str, known: Mapping[str, object]) -> None:
+def known_measure(name: str, known: Iterable[str]) -> None:
     """Raises InputError, listing the known names, when `name` is not among them."""
     if name not in known:
         raise InputError(f"measure {name!r} is not there; use one of: {', '.join(known)}")
@@ -70,25 +86,3 @@ def predicted_keys(prediction: Prediction, *, measure: Measure) -> frozenset[Key
     if measure == "text":
         return named | ungrounded
     return frozenset((e.label, (e.start, e.end)) for e in prediction.entities) | (ungrounded - named)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Running counts by label, and per document, in order, the row (hits, predicted, gold) over all labels."""
-
-    hits: Counter[str] = field(default_factory=Counter)
-    predicted: Counter[str] = field(default_factory=Counter)
-    gold: Counter[str] = field(default_factory=Counter)
-    rows: list[tuple[int, int, int]] = field(default_factory=list)
-
-    def add(self, predicted: frozenset[Key], gold: frozenset[Key]) -> None:
-        """Counts one document; one without any key counts as a row of zeros."""
-        hits = predicted & gold
-        self.hits.update(label for label, _ in hits)
-        self.predicted.update(label for label, _ in predicted)
-        self.gold.update(label for label, _ in gold)
-        self.rows.append((len(hits), len(predicted), len(gold)))
-
-    def labels(self) -> list[str]:
-        """Every label that occurs in gold or in a prediction, in code point order."""
-        return sorted(self.gold.keys() | self.predicted.keys())

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from nertune.evaluate.evaluation import Evaluation, Score, Scores
-from nertune.evaluate.measures import Measure, describe, known_measure
+from nertune.evaluate.evaluation import Evaluation, Outcomes, Score, Scores
+from nertune.evaluate.measures import Metric, describe, known_measure
 
-__all__ = ["comparison_table", "markdown_table", "score_table"]
+__all__ = ["comparison_table", "markdown_table", "published_table", "score_table", "semeval_table"]
 
 _ABSENT = "—"
 
@@ -25,7 +27,7 @@ class _Row(NamedTuple):
     support: int
 
 
-def score_table(evaluation: Evaluation, *, measure: Measure, title: str | None = None) -> Table:
+def score_table(evaluation: Evaluation, *, measure: Metric, title: str | None = None) -> Table:
     """Precision, recall, F1 and support by label, then micro and macro.
 
     The caption names the measure, whatever the title. Raises InputError when the evaluation lacks the measure.
@@ -44,7 +46,7 @@ def score_table(evaluation: Evaluation, *, measure: Measure, title: str | None =
     return table
 
 
-def comparison_table(before: Evaluation, after: Evaluation, *, measure: Measure) -> Table:
+def comparison_table(before: Evaluation, after: Evaluation, *, measure: Metric) -> Table:
     """F1 before and after and its change, then precision, recall and support after; by label, then micro and macro.
 
     A label that one side lacks shows a dash there. Where the two were not scored on the same gold, as far as
@@ -70,7 +72,7 @@ def comparison_table(before: Evaluation, after: Evaluation, *, measure: Measure)
     return table
 
 
-def markdown_table(evaluation: Evaluation, *, measure: Measure) -> str:
+def markdown_table(evaluation: Evaluation, *, measure: Metric) -> str:
     """The same rows as `score_table` in Markdown, under a line that names the measure; ends with a line break."""
     scores = _scores(evaluation, measure)
     lines = [
@@ -84,21 +86,59 @@ def markdown_table(evaluation: Evaluation, *, measure: Measure) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores(evaluation: Evaluation, measure: Measure) -> Scores:
+def published_table(evaluation: Evaluation, *, measure: Metric = "text") -> str:
+    """The layout of published CLUENER tables as plain text: label, P, R, F1; then micro, and macro, the mean of the F1.
+
+    Labels stand as those tables have them, last in the alphabet first. Ends with a line break.
+    """
+    scores = _scores(evaluation, measure)
+    rows = [*reversed(_label_rows(scores)), *_summary_rows(scores)]
+    width = max(cell_len(row.name) for row in rows)
+    lines = [f"{_filled('label', width)}  precision  recall  f1"]
+    for row in rows:
+        precision, recall, f1, _ = _values(row)
+        lines.append(f"{_filled(row.name, width)}  {precision:9}  {recall:6}  {f1:6}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def semeval_table(evaluation: Evaluation) -> Table:
+    """The four SemEval-2013 schemes over all labels: their counts, then precision, recall and F1."""
+    counts = ["COR", "INC", "PAR", "MIS", "SPU"]
+    table = _empty_table(
+        "Predictions against gold, SemEval-2013 schemes, micro",
+        "strict: label and place; exact: place; partial: place, a half for an overlap; type: label of what overlaps. "
+        "One mention answers one. Correct, incorrect, partial, missed, spurious.",
+        [*counts, "P", "R", "F1"],
+        first="scheme",
+    )
+    table.box = SIMPLE_HEAD
+    for scheme, scores in evaluation.semeval.items():
+        found = scores.micro.outcomes or Outcomes(0, 0, 0, 0, 0)
+        values = [scores.micro.precision, scores.micro.recall, scores.micro.f1]
+        table.add_row(Text(scheme), *map(str, found), *(f"{value:.4f}" for value in values))
+    return table
+
+
+def _filled(name: str, width: int) -> str:
+    """`name` filled with spaces to a width in columns; a Chinese character has two."""
+    return name + " " * (max(width, 5) - cell_len(name))
+
+
+def _scores(evaluation: Evaluation, measure: Metric) -> Scores:
     known_measure(measure, evaluation.metrics)
     return evaluation.metrics[measure]
 
 
-def _empty_table(title: str, caption: str, columns: list[str]) -> Table:
+def _empty_table(title: str, caption: str, columns: list[str], *, first: str = "label") -> Table:
     # Text, not str: a bracket in a label or title is no markup.
     table = Table(title=Text(title), caption=Text(caption), caption_justify="left")
-    table.add_column("label", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     return table
 
 
-def _measured(measure: Measure) -> str:
+def _measured(measure: Metric) -> str:
     return f"Measure {measure}: {describe(measure)}"
 
 

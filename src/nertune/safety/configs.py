@@ -19,6 +19,8 @@ _LARGEST_RANK = 65_536
 _LARGEST_SIZE = 2**31
 _MOST_LAYERS = 10_000
 _MOST_NAMES = 10_000
+# Names, and what PEFT writes for experts that lie in one tensor: `.*\.gate_up_proj`. One star is at most quadratic.
+_NAME_PATTERN = re.compile(r"\^?(?:\.\*)?(?:\\\.|[\w.])*")
 # Ways to draw the first weights that leave the base model as it is; others change it when PEFT loads the adapter.
 _HARMLESS_STARTS = ("gaussian", "orthogonal", "eva")
 _SIZES: tuple[str, ...]
@@ -129,7 +131,7 @@ def _pattern(value: Mapping[str, Any], key: str) -> list[Any]:
     pattern = value.get(key) or {}
     if not isinstance(pattern, dict) or len(pattern) > _MOST_NAMES:
         raise TypeError(f"{key} is {pattern!r:.40}, not a rank or alpha by name")
-    if any(re.search(r"[^\w.]", name.removeprefix("^")) for name in pattern):
+    if not all(_NAME_PATTERN.fullmatch(name) for name in pattern):
         raise _RefusedError(f"{key} names layers by a regular expression, which can take for ever; name them in full")
     return list(pattern.values())
 

@@ -1,4 +1,4 @@
-"""What a finished training leaves: weights and manifest, sample predictions, the report, and its figures."""
+"""What a finished training leaves: weights and manifest, sample predictions, the report, the card, and its figures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from nertune.prompt import template_hash
 from nertune.run import RunManifest
 from nertune.train.adapter import save_weights
 from nertune.train.batches import LeftOut
+from nertune.train.card import model_card
 from nertune.train.curve import draw_losses, read_metrics
-from nertune.train.measure import Part, Reader, sample_rows
+from nertune.train.measure import About, F1Measure, Part, Reader, Reported, sample_rows
 from nertune.train.recipe import Recipe
 from nertune.train.report import report_page
 from nertune.train.sharded import engine
@@ -22,7 +23,7 @@ from nertune.train.task import PreparedTask
 from nertune.train.track.trackers import SampleRow
 from nertune.train.track.tracking import Tracking
 
-__all__ = ["Trained", "figures", "readable_parts", "sample", "write_report", "write_run"]
+__all__ = ["Trained", "figures", "readable_parts", "report_of", "sample", "write_card", "write_report", "write_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,67 @@ def sample(
         return ()
 
 
-def write_report(trained: Trained, recipe: Recipe, samples: Sequence[SampleRow], tracking: Tracking) -> None:
-    """report.html in the run directory, handed to the trackers too."""
+def report_of(
+    measure: F1Measure | None,
+    trainer: Any,
+    recipe: Recipe,
+    tasks: Sequence[PreparedTask],
+    trained: Trained,
+    say: Callable[[str], None],
+) -> Reported | None:
+    """The report on the validation documents by which F1 was measured; None where it was not, or where the report fails."""
+    if measure is None:
+        return None
+    names = {part.task for part in measure.parts}
+    facts = {"base model": recipe.model, **_numbers(trained)}
+    about = About(trained.folder.name, (), facts, read_metrics(trained.folder / "metrics.jsonl"), recipe.to_yaml())
+    try:
+        return measure.report(trainer.model, about, [task.task.train for task in tasks if task.name in names])
+    except Exception as error:
+        say(f"no report on the validation documents: {type(error).__name__}: {error}")
+        return None
+
+
+def write_report(
+    trained: Trained,
+    recipe: Recipe,
+    samples: Sequence[SampleRow],
+    tracking: Tracking,
+    reported: Reported | None = None,
+) -> None:
+    """report.html in the run directory, handed to the trackers too: `reported` with its other files, or the plain page."""
     folder = trained.folder
+    if reported is None:
+        page = _plain_page(trained, recipe, samples)
+        write_text(folder / "report.html", page)
+    else:
+        page = reported.files["report.html"]
+        for name, text in reported.files.items():
+            write_text(folder / name, text)
+    if samples:
+        tracking.samples(samples, trained.steps)
+    tracking.page(page, trained.steps)
+
+
+def _plain_page(trained: Trained, recipe: Recipe, samples: Sequence[SampleRow]) -> str:
+    """Numbers, curves, samples and the recipe, without an evaluation."""
+    metrics = read_metrics(trained.folder / "metrics.jsonl")
+    numbers = _numbers(trained)
+    if measured := [line["eval_f1"] for line in metrics if "eval_f1" in line]:
+        numbers["entity F1 (micro), last and best"] = f"{measured[-1]:.4f}, {max(measured):.4f}"
+    return report_page(
+        name=trained.folder.name,
+        numbers=numbers,
+        metrics=metrics,
+        picture=(trained.folder / "loss.png").read_bytes(),
+        recipe=recipe.to_yaml(),
+        samples=samples,
+    )
+
+
+def _numbers(trained: Trained) -> dict[str, str]:
     best = trained.best_eval_loss
-    numbers = {
+    return {
         "optimizer steps": str(trained.steps),
         "training loss": f"{trained.train_loss:.4f} nats a token",
         "best validation loss": "not measured" if best is None else f"{best:.4f} nats a token",
@@ -118,18 +175,15 @@ def write_report(trained: Trained, recipe: Recipe, samples: Sequence[SampleRow],
         "time": f"{trained.seconds:.0f} s",
         "documents left out": str(len(trained.left_out)),
     }
-    metrics = read_metrics(folder / "metrics.jsonl")
-    if measured := [line["eval_f1"] for line in metrics if "eval_f1" in line]:
-        numbers["entity F1 (micro), last and best"] = f"{measured[-1]:.4f}, {max(measured):.4f}"
-    page = report_page(
-        name=folder.name,
-        numbers=numbers,
-        metrics=metrics,
-        picture=(folder / "loss.png").read_bytes(),
-        recipe=recipe.to_yaml(),
-        samples=samples,
+
+
+def write_card(trained: Trained, recipe: Recipe, tasks: Sequence[PreparedTask], reported: Reported | None) -> None:
+    """README.md in the run directory, in place of PEFT's empty form."""
+    card = model_card(
+        recipe,
+        [task.task for task in tasks],
+        name=trained.folder.name,
+        evaluation=reported.evaluation if reported else None,
+        seconds=trained.seconds,
     )
-    write_text(folder / "report.html", page)
-    if samples:
-        tracking.samples(samples, trained.steps)
-    tracking.page(page, trained.steps)
+    write_text(trained.folder / "README.md", card)

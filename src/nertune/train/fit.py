@@ -16,7 +16,16 @@ from nertune.train.batches import collate_numbered, collate_packed, collate_padd
 from nertune.train.callbacks import MetricsFile, Progress, ProgressCallback
 from nertune.train.checkpoints import starting_point
 from nertune.train.failures import explained
-from nertune.train.finish import Trained, figures, readable_parts, sample, write_report, write_run
+from nertune.train.finish import (
+    Trained,
+    figures,
+    readable_parts,
+    report_of,
+    sample,
+    write_card,
+    write_report,
+    write_run,
+)
 from nertune.train.measure import F1Measure, Patience, Reader
 from nertune.train.recipe import Recipe
 from nertune.train.sampler import TaskBatches
@@ -148,7 +157,9 @@ def train(
         if first:
             write_run(trainer, recipe, prepared, folder, weights)
             shown = sample(reader, trainer, prepared, say)
-            write_report(trained, recipe, shown, tracking)
+            reported = report_of(measure, trainer, recipe, prepared, trained, say)
+            write_report(trained, recipe, shown, tracking, reported)
+            write_card(trained, recipe, prepared, reported)
     return trained
 
 

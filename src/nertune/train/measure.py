@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,7 +20,27 @@ from nertune.train import ranks
 from nertune.train.heads import whole_head
 from nertune.train.track.trackers import SampleRow
 
-__all__ = ["F1Measure", "Part", "Patience", "Reader", "sample_rows"]
+__all__ = ["About", "F1Measure", "Part", "Patience", "Reader", "Reported", "sample_rows"]
+
+_Read = TypeVar("_Read", Document, Prediction)
+
+
+class About(NamedTuple):
+    """What a report says of a run besides its predictions: `train` what it was trained on, `facts` by name, `metrics` the
+    lines of metrics.jsonl, `recipe` its YAML."""
+
+    title: str
+    train: Sequence[Document]
+    facts: Mapping[str, str]
+    metrics: Sequence[Mapping[str, Any]]
+    recipe: str
+
+
+class Reported(NamedTuple):
+    """A report: its files by name, and the evaluation JSON."""
+
+    files: Mapping[str, str]
+    evaluation: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +49,12 @@ class Reader:
 
     `predict(model, renderer, documents)`: what a base model with its LoRA layers, in evaluation mode, finds in each.
     `score(documents, predictions)`: `f1`, `precision` and `recall` over all entities, and `f1/LABEL` for each label.
+    `report(documents, predictions, about)`: what people get to see at the end; None where they get the plain page alone.
     """
 
     predict: Callable[[Any, Renderer, Sequence[Document]], Sequence[Prediction]]
     score: Callable[[Sequence[Document], Sequence[Prediction]], Mapping[str, float]]
+    report: Callable[[Sequence[Document], Sequence[Prediction], About], Reported] | None = None
 
 
 class Part(NamedTuple):
@@ -68,9 +90,37 @@ class F1Measure:
                     scores[f"f1/{part.task}{name.removeprefix('f1')}"] = value
         return scores
 
+    def report(self, model: Any, about: About, train: Sequence[Sequence[Document]]) -> Reported | None:
+        """The reader's report on the same documents, read by this process alone; None where the reader makes none.
+
+        `train`: the training documents of each part. With several tasks a label is called `TASK/LABEL`.
+        """
+        if self._reader.report is None:
+            return None
+        with _for_reading(model) as base:
+            found = [self._reader.predict(base, part.renderer, part.documents) for part in self.parts]
+        several = len(self.parts) > 1
+        tasks = [part.task if several else "" for part in self.parts]
+        gold = [_of(task, d) for task, part in zip(tasks, self.parts, strict=True) for d in part.documents]
+        predicted = [_of(task, p) for task, predictions in zip(tasks, found, strict=True) for p in predictions]
+        known = tuple(_of(task, d) for task, documents in zip(tasks, train, strict=True) for d in documents)
+        return self._reader.report(gold, predicted, about._replace(train=known))
+
     def _read(self, base: Any, part: Part) -> list[Prediction]:
         own = ranks.share(part.documents)
         return ranks.gather(self._reader.predict(base, part.renderer, own) if own else ())
+
+
+def _of(task: str, document: _Read) -> _Read:
+    """The document or prediction with its labels called `TASK/LABEL`; as it is where the task has no name."""
+    if not task:
+        return document
+    changed: dict[str, Any] = {
+        "entities": tuple(replace(entity, label=f"{task}/{entity.label}") for entity in document.entities)
+    }
+    if isinstance(document, Prediction):
+        changed["ungrounded"] = tuple(replace(named, label=f"{task}/{named.label}") for named in document.ungrounded)
+    return replace(document, **changed)
 
 
 def _draw(documents: Sequence[Document], count: int, seed: int) -> list[Document]:

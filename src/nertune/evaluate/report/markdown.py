@@ -1,0 +1,121 @@
+"""The report as Markdown: the same tables and lists, without the sentences. Text of the data is no markup in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["literal", "markdown"]
+
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|~#!$]")
+_SHOWN = 20
+
+
+def markdown(value: Mapping[str, Any]) -> str:
+    """The Markdown of a report's JSON value."""
+    parts = [f"# {literal(value['title'])}", _overview(value), _scores(value), _errors(value), _breakdowns(value)]
+    parts += [_mistakes(value), _suspects(value), _scores_worth(value)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def literal(text: object) -> str:
+    """Text of the data on one line, every character of Markdown and HTML in it escaped (CommonMark 0.31, section 2.4)."""
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", " ".join(str(text).split()))
+
+
+def _overview(value: Mapping[str, Any]) -> str:
+    micro = value["evaluation"]["metrics"]["span"]["micro"]
+    interval = "" if micro["ci95"] is None else " (95% interval {:.4f} to {:.4f})".format(*micro["ci95"])
+    said = value["summary"]
+    lines = [f"**F1 {micro['f1']:.4f}**{interval}, by label and place. {literal(said['headline'])}"]
+    for name, title in (("good", "What is good"), ("bad", "What is bad"), ("look", "What to look at")):
+        if said[name]:
+            lines.append(f"**{title}**\n\n" + "\n".join(f"- {literal(sentence)}" for sentence in said[name]))
+    if value["facts"]:
+        lines.append(_table(("", ""), value["facts"].items()))
+    return "\n\n".join(lines)
+
+
+def _scores(value: Mapping[str, Any]) -> str:
+    parts = []
+    for measure, scores in value["evaluation"]["metrics"].items():
+        rows = [
+            (name, *(f"{score[key]:.4f}" for key in ("precision", "recall", "f1")), score["support"])
+            for name, score in scores["labels"].items()
+        ]
+        rows += [
+            (name, *(f"{scores[name][key]:.4f}" for key in ("precision", "recall", "f1")), "")
+            for name in ("micro", "macro")
+        ]
+        parts.append(f"## Scores: {literal(measure)}\n\n{literal(value['measures'][measure])}.")
+        parts.append(_table(("label", "precision", "recall", "F1", "support"), rows))
+    return "\n\n".join(parts)
+
+
+def _errors(value: Mapping[str, Any]) -> str:
+    errors = value["errors"]
+    rows = [(name, item["count"], item["meaning"]) for name, item in errors["classes"].items()]
+    pairs = sorted(
+        (item for item in errors["confusion"] if item["gold"] != item["predicted"]), key=lambda item: -item["count"]
+    )
+    confused = [
+        (item["gold"] or "(nothing)", item["predicted"] or "(nothing)", item["count"]) for item in pairs[:_SHOWN]
+    ]
+    return (
+        f"## Errors\n\n{errors['gold']} annotated mentions and {errors['predicted']} predicted ones, each in one class.\n\n"
+        + _table(("class", "count", "meaning"), rows)
+        + ("\n\n### Confused labels\n\n" + _table(("annotated", "predicted", "count"), confused) if confused else "")
+    )
+
+
+def _breakdowns(value: Mapping[str, Any]) -> str:
+    parts = []
+    for name, title in value["breakdowns"].items():
+        rows = [
+            (row["name"], *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")), row["gold"], row["predicted"])
+            for row in value["errors"]["breakdowns"][name]
+        ]
+        head = (name, "precision", "recall", "F1", "annotated", "predicted")
+        parts.append(f"### {title.capitalize()}\n\n{_table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def _mistakes(value: Mapping[str, Any]) -> str:
+    rows = [
+        (item["count"], item["class"], _named(item["gold"]), _named(item["predicted"]), item["examples"][0]["context"])
+        for item in value["errors"]["mistakes"][:_SHOWN]
+    ]
+    head = ("times", "class", "annotated", "predicted", "example")
+    return f"## Repeated mistakes\n\n{_table(head, rows)}" if rows else ""
+
+
+def _suspects(value: Mapping[str, Any]) -> str:
+    rows = [
+        (item["document"], f"{item['score']:.3f}", _mention(item["gold"]), _mention(item["predicted"]), item["context"])
+        for item in value["errors"]["suspects"][:_SHOWN]
+    ]
+    head = ("document", "score", "annotated", "predicted", "context")
+    return f"## Likely annotation errors\n\n{_table(head, rows)}" if rows else ""
+
+
+def _scores_worth(value: Mapping[str, Any]) -> str:
+    lines = []
+    if calibration := value["calibration"]:
+        lines.append(f"Scores are off by {calibration['ece']:.4f} on average (expected calibration error).")
+    if thresholds := value["thresholds"]:
+        lines.append(f"F1 is highest when entities with a score below {thresholds['best']:.4f} are left out.")
+    return "## Confidence\n\n" + " ".join(lines) if lines else ""
+
+
+def _named(mention: Sequence[str] | None) -> str:
+    return "—" if mention is None else " ".join(mention)
+
+
+def _mention(mention: Mapping[str, Any] | None) -> str:
+    return "—" if mention is None else f"{mention['label']} {mention['text']}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(map(literal, head))} |", "|" + "---|" * len(head)]
+    return "\n".join(lines + [f"| {' | '.join(map(literal, row))} |" for row in rows])

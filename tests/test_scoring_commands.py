@@ -1,0 +1,119 @@
+"""`nertune score` and `compare` as they are typed: formats, pairing, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nertune import data
+from nertune.cli import main
+from nertune.evaluate import evaluate
+from nertune.evaluation_folder import read_folder, write_folder
+from nertune.schema import Document, Mention, ParseOutcome, Prediction
+
+DOCUMENTS = [
+    Document.of("叶老桂在浙商银行", [("name", 0, 3), ("company", 4, 8)], id="a"),
+    Document.of("招商银行开户", [("company", 0, 4)], id="b"),
+]
+
+
+@pytest.fixture
+def gold(tmp_path: Path) -> Path:
+    data.write(DOCUMENTS, tmp_path / "gold.jsonl", format="cluener")
+    return tmp_path / "gold.jsonl"
+
+
+def folder_of(path: Path, *kept: int) -> Path:
+    """An evaluation in which the entities of the documents `kept` were found."""
+    predictions = [Prediction(d.text, d.entities if n in kept else ()) for n, d in enumerate(DOCUMENTS)]
+    write_folder(path, evaluate(DOCUMENTS, predictions), DOCUMENTS, predictions)
+    return path
+
+
+def test_files_of_different_formats_and_order_are_scored_by_id(capsys: Any, gold: Path, tmp_path: Path) -> None:
+    found = [DOCUMENTS[1], replace(DOCUMENTS[0], entities=DOCUMENTS[0].entities[:1])]
+    data.write(found, tmp_path / "found.jsonl", format="entities")
+    assert main(["score", str(gold), str(tmp_path / "found.jsonl"), "--json"]) == 0
+    captured = capsys.readouterr()
+    value = json.loads(captured.out)
+    assert value["metrics"]["span"]["micro"]["recall"] == pytest.approx(2 / 3)
+    assert value["semeval"]["strict"]["labels"]["company"]["missed"] == 1
+    assert "gold.jsonl: read as cluener" in captured.err
+    assert "found.jsonl: read as entities" in captured.err
+    assert "paired by id" in captured.err
+
+
+def test_texts_without_prediction_are_refused_or_counted_as_empty(capsys: Any, gold: Path, tmp_path: Path) -> None:
+    data.write(DOCUMENTS[:1], tmp_path / "found.jsonl", format="entities")
+    arguments = ["score", str(gold), str(tmp_path / "found.jsonl"), "--json"]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "1 of 2 gold documents have no prediction by id: 2 (id b, '招商银行开户')" in captured.err
+    assert main([*arguments, "--missing-empty"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["text"]["micro"]["recall"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("table", "shown"),
+    [("scores", "measure: span"), ("semeval", "SPU"), ("published", "micro"), ("markdown", "| label |")],
+)
+def test_each_table_is_printed(capsys: Any, gold: Path, table: str, shown: str) -> None:
+    assert main(["score", str(gold), str(gold), "--table", table]) == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_scoring_a_folder_s_own_files_gives_its_scores_again(capsys: Any, tmp_path: Path) -> None:
+    """Ungrounded mentions, answers that were cut and such that could not be read are among them."""
+    predictions = [
+        Prediction(DOCUMENTS[0].text, DOCUMENTS[0].entities[1:], (Mention("name", "李四"),), stop="length"),
+        Prediction(DOCUMENTS[1].text, outcome=ParseOutcome.INVALID),
+    ]
+    evaluation = evaluate(DOCUMENTS, predictions)
+    write_folder(tmp_path / "first", evaluation, DOCUMENTS, predictions)
+    files = [str(tmp_path / "first" / name) for name in ("gold.jsonl", "predictions.jsonl")]
+    assert main(["score", *files, "--json", "--out", str(tmp_path / "second")]) == 0
+    assert json.loads(capsys.readouterr().out) == evaluation.to_json()
+    assert json.loads((tmp_path / "second" / "evaluation.json").read_text(encoding="utf-8")) == evaluation.to_json()
+    again = read_folder(tmp_path / "second")
+    assert list(again.gold) == DOCUMENTS
+    assert [(p.entities, p.ungrounded, p.cut, p.outcome) for p in again.predictions] == [
+        (p.entities, p.ungrounded, p.cut, p.outcome) for p in predictions
+    ]
+
+
+def test_two_folders_are_compared(capsys: Any, tmp_path: Path) -> None:
+    a, b = folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 0, 1)
+    assert main(["compare", str(a), str(b), "--json", "--shuffles", "200"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["a"], value["b"], value["documents"]) == (str(a), str(b), 2)
+    assert value["metrics"]["span"]["micro"]["difference"] == pytest.approx(0.2)
+    assert [row["id"] for row in value["differing"]] == ["b"]
+    assert main(["compare", str(a), str(b)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 documents differ: B has fewer errors in 1, A in 0" in shown
+    assert "2 (id b): 招商银行开户" in shown
+
+
+def test_folders_of_different_gold_are_refused(capsys: Any, tmp_path: Path) -> None:
+    a, b = folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 0)
+    data.write([DOCUMENTS[0], replace(DOCUMENTS[1], entities=())], b / "gold.jsonl", format="entities")
+    assert main(["compare", str(a), str(b)]) == 2
+    assert "not scored on the same gold: document 2, '招商银行开户'" in capsys.readouterr().err
+    data.write(DOCUMENTS[:1], b / "gold.jsonl", format="entities")
+    (b / "predictions.jsonl").write_text(json.dumps(Prediction(DOCUMENTS[0].text).to_json()) + "\n", encoding="utf-8")
+    assert main(["compare", str(a), str(b)]) == 2
+    assert "holds 2 documents" in capsys.readouterr().err
+
+
+def test_a_folder_without_gold_says_how_to_make_it(capsys: Any, tmp_path: Path) -> None:
+    a, b = folder_of(tmp_path / "a", 0), folder_of(tmp_path / "b", 0)
+    (b / "gold.jsonl").unlink()
+    assert main(["compare", str(a), str(b)]) == 2
+    assert "there is no gold.jsonl in it" in capsys.readouterr().err
+    assert main(["compare", str(a), str(tmp_path / "c")]) == 2
+    assert "no such folder" in capsys.readouterr().err
