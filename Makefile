@@ -45,17 +45,21 @@ peers: install $(PEERS)/.ready vllm-peer
 	$(BIN)/pytest -m peer
 
 # Training speed of nertune and of the tutorial recipe, in one call; of LLaMA-Factory too where it is installed. With
-# RUN=folder DATA=file, a run and annotated sentences, extraction speed as well; of vLLM too where it is installed.
+# RUN=folder DATA=file, a run and annotated sentences, the speed of extraction and of the server as well; of vLLM too where
+# it is installed.
 bench: install
 	$(BIN)/python benchmarks/train.py
 	$(EXTRACTION)
+	$(SERVING)
 
 # The same, with both installed first: 5 GB, some minutes.
 bench-peers: install $(PEERS)/.ready vllm-peer
 	$(BIN)/python benchmarks/train.py --llamafactory $(PEERS)/bin/python
 	$(EXTRACTION)
+	$(SERVING)
 
 EXTRACTION = $(if $(RUN),$(BIN)/python benchmarks/extract.py $(RUN) --data $(DATA) --vllm $(VLLM)/bin/python)
+SERVING = $(if $(RUN),$(BIN)/python benchmarks/serve.py $(RUN) --data $(DATA) --vllm $(VLLM)/bin/python)
 
 # It imports torchaudio; for text an empty module of that name will do.
 $(PEERS)/.ready: benchmarks/llamafactory-requirements.txt

@@ -114,6 +114,7 @@ def connect(
     timeout: float = 300,
     retries: int = 5,
     requests_per_minute: float | None = None,
+    key: str | None = None,
     min_score: MinScore | None = None,
     calibrated: bool = True,
     window: int | None = None,
@@ -125,8 +126,8 @@ def connect(
     `run`: the run that is served there; its prompt is used, and of the model only the tokenizer is loaded. `prompt`
     instead, for a model that was not trained here. `constrained`: vLLM is sent the grammar of the answers, other servers a
     JSON schema where the answer format has one; False leaves the model free. `concurrency`: requests at a time. `timeout`:
-    seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. The key for the server is
-    in the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`, `window`, `note`: as in `load`;
+    seconds for one answer. `retries`: tries after the first. `requests_per_minute`: never more. `key`: of the server; None
+    takes it from the environment, NERTUNE_API_KEY or OPENAI_API_KEY. `min_score`, `calibrated`, `window`, `note`: as in `load`;
     servers that answer in text give no scores.
     Raises InputError and UnknownModelError for what the server does not know, EndpointError where it is not there or
     fails, MissingExtraError without the extra `remote`; for a run as `load` does.
@@ -144,7 +145,7 @@ def connect(
             f"{address}: a server does not tell which prompt its model was trained with. Name the run that it serves "
             "(--run RUN), or for a model that was not trained here the labels (--labels name,company)"
         )
-    endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute)
+    endpoint = Endpoint(address, timeout=timeout, retries=retries, requests_per_minute=requests_per_minute, key=key)
     if manifest is not None:  # other servers know a JSON schema at most
         manifest.check_constrained(folder, constrained=bool(endpoint.vllm))
     engine = RemoteEngine(endpoint, concurrency=concurrency, token_ids=run is not None)

@@ -101,12 +101,13 @@ def parity(
     batch_size: int = 32,
     max_new_tokens: int | None = None,
     report: Report | None = None,
+    key: str | None = None,
 ) -> Parity:
     """Load `run` here, ask the server at `address`, and compare them on the texts of the documents.
 
-    `report(what, done, total)` is told how far it is. Raises what `load` and `connect` raise.
+    `report(what, done, total)` is told how far it is. `key`: as in `connect`. Raises what `load` and `connect` raise.
     """
-    served = connect(address, run=run, task=task, max_new_tokens=max_new_tokens)
+    served = connect(address, run=run, task=task, max_new_tokens=max_new_tokens, key=key)
     local = load(run, task=task, device=device, batch_size=batch_size, max_new_tokens=max_new_tokens, report=report)
     return compare(local, served, [document.text for document in documents], report=report)
 

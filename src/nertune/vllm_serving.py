@@ -1,13 +1,15 @@
 """`nertune serve RUN --engine vllm`: vLLM checked, started, awaited and compared with the run. Rooms are wired here.
 
 `running_vllm` is the seam for whatever stands in front of vLLM: inside the context the server answers, and its runs are
-known by name. `serve_vllm` is the whole command.
+known by name. `serve_vllm` is the whole command, with the gateway of gateway.py in front.
 """
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,11 +18,13 @@ from typing import Any, NamedTuple, NoReturn
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, NertuneError
+from nertune.gateway import Gateway, GatewaySettings, open_gateway, open_readers, serve_gateway
 from nertune.models import cache_folder, resolve_model
 from nertune.prompt.chat import DEFAULT_TEMPLATE
 from nertune.safety import check_model
 from nertune.schema import Document
 from nertune.serve.launch import LaunchedServer
+from nertune.serve.settings import Settings
 from nertune.serve.vllm import (
     ServedRun,
     VllmSettings,
@@ -34,6 +38,7 @@ from nertune.serve.vllm import (
 __all__ = ["VllmPlan", "compare_served", "plan_vllm", "running_vllm", "serve_vllm"]
 
 Say = Callable[[str], None]
+_USUAL = 8000  # the port of a command line that is only shown
 
 
 class VllmPlan(NamedTuple):
@@ -96,11 +101,17 @@ def running_vllm(plan: VllmPlan, *, log: Path, minutes: float = 15) -> Iterator[
 
 
 def compare_served(
-    plan: VllmPlan, texts: Sequence[str], *, say: Say, device: str | None = None, task: str | None = None
+    plan: VllmPlan,
+    texts: Sequence[str],
+    *,
+    say: Say,
+    device: str | None = None,
+    task: str | None = None,
+    key: str | None = None,
 ) -> bool:
     """Ask each run here and on the server, and say where they part: whether they answer alike.
 
-    A run trained on several tasks is asked for `task`, or its first.
+    A run trained on several tasks is asked for `task`, or its first. `key`: the server's, None for the environment's.
     """
     from nertune.parity import parity
 
@@ -109,7 +120,7 @@ def compare_served(
         asked = task or next(iter(run.manifest.tasks), None)
         documents = [Document(text) for text in texts]
         try:
-            found: Any = parity(run.folder, f"{plan.url}#{run.name}", documents, task=asked, device=device)
+            found: Any = parity(run.folder, f"{plan.url}#{run.name}", documents, task=asked, device=device, key=key)
         except NertuneError as error:
             say(f"{run.name}: not compared with the run: {error}")
             equal = False
@@ -122,7 +133,9 @@ def compare_served(
 
 def serve_vllm(
     runs: Sequence[str],
-    settings: VllmSettings,
+    vllm: VllmSettings,
+    settings: Settings,
+    gateway: GatewaySettings,
     *,
     python: str | None = None,
     dry_run: bool = False,
@@ -131,26 +144,45 @@ def serve_vllm(
     compare_on: Sequence[str] = (),
     device: str | None = None,
     say: Say = print,
+    report: Callable[[str, int, int], None] | None = None,
 ) -> int:
     """The command: check, print or start, wait, compare on `compare_on`, serve until a signal. Returns the exit code.
 
-    With `dry_run` the command line is printed on stdout, and nothing is started. Raises what `plan_vllm` and
-    `running_vllm` raise; a signal ends vLLM and is raised as KeyboardInterrupt or SystemExit.
+    vLLM listens at `vllm.port`, 0 for any that is free, and wants a key that is made here; `settings` is where clients ask.
+    With `dry_run` the command line is printed on stdout, and nothing is started. Raises what `plan_vllm`, `running_vllm`
+    and `serve_gateway` raise.
     """
-    plan = plan_vllm(runs, settings, python=python, dry=dry_run)
     if dry_run:
-        print(plan.shown())
+        print(plan_vllm(runs, vllm if vllm.port else replace(vllm, port=_USUAL), python=python, dry=True).shown())
         return 0
+    key = secrets.token_urlsafe(32)
+    vllm = vllm if vllm.port else replace(vllm, port=_free_port())
+    if vllm.port == settings.port:
+        raise InputError(f"--vllm-port {vllm.port} is the gateway's own --port: give vLLM another, or none")
+    plan = plan_vllm(runs, vllm, python=python, environment={"VLLM_API_KEY": key})
     log = log or cache_folder() / "logs" / f"vllm-{settings.port}.log"
-    say(plan.shown())
-    say(f"starting vLLM; its log: {log}")
-    with running_vllm(plan, log=log, minutes=minutes) as server:
-        say(f"ready: {', '.join(f'{plan.url}#{run.name}' for run in plan.runs)}")
-        if compare_on:
-            equal = compare_served(plan, compare_on, say=say, device=device)
-            say("vLLM answers as the run does here" if equal else "warning: vLLM does not answer as the run does here")
-        server.wait()
-    return 0
+
+    @contextmanager
+    def opening() -> Iterator[Gateway]:
+        readers = open_readers({run.name: run.folder for run in plan.runs}, gateway, report=report, note=say)
+        say(plan.shown())
+        say(f"starting vLLM; its log: {log}")
+        with running_vllm(plan, log=log, minutes=minutes) as process:
+            say(f"vLLM is ready: {', '.join(run.name for run in plan.runs)}")
+            if compare_on:
+                equal = compare_served(plan, compare_on, say=say, device=device, key=key)
+                alike = "vLLM answers as the run does here"
+                say(alike if equal else "warning: vLLM does not answer as the run does here")
+            yield open_gateway(plan.url, readers, gateway, key=key)._replace(process=process)
+
+    return serve_gateway(opening(), settings, say=say)
+
+
+def _free_port() -> int:
+    """A port of the loopback that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _named(text: str) -> tuple[str | None, Path]:

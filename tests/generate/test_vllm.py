@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 
@@ -142,3 +147,34 @@ def test_the_command_line_takes_a_server(run, url, capsys):
     row = json.loads(capsys.readouterr().out)
     assert row["text"] == TEXTS[1]
     assert all(row["text"][entity["start"] : entity["end"]] == entity["text"] for entity in row["entities"])
+
+
+def test_the_command_serves_vllm_behind_the_gateway(run, local, tmp_path):
+    """`nertune serve --engine vllm` as it is typed: started, compared, asked through the gateway, and ended."""
+    data = tmp_path / "texts.jsonl"
+    data.write_text("".join(json.dumps({"text": text, "entities": []}) + "\n" for text in TEXTS[:2]), encoding="utf-8")
+    command = [sys.executable, "-m", "nertune", "serve", f"ner={run}", "--engine", "vllm", "--port", "0"]
+    command += ["--vllm-python", str(vllm_peer.PYTHON), "--max-new-tokens", "24", "--parity", str(data)]
+    command += ["--", "--dtype", "float32", "--max-model-len", "512"]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "2"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            said = []
+            for line in iter(server.stderr.readline, ""):
+                said.append(line)
+                if "serving ner" in line:
+                    break
+            assert any("vLLM answers as the run does here" in line for line in said), "".join(said)
+            served = said[-1].split()[-1]
+            answer = httpx.post(f"{served}/extract", json={"texts": TEXTS}, timeout=300, trust_env=False).json()
+            chat = {"model": "base", "max_tokens": 4, "messages": [{"role": "user", "content": "你好"}], "stream": True}
+            streamed = httpx.post(f"{served}/chat/completions", json=chat, timeout=300, trust_env=False)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=120)
+    assert server.returncode == 0
+    assert streamed.text.endswith("data: [DONE]\n\n")
+    for row, here in zip(answer["data"], local.extract_many(TEXTS), strict=True):
+        assert [(e["start"], e["end"], e["label"]) for e in row["entities"]] == [
+            (e.start, e.end, e.label) for e in here.entities
+        ]

@@ -12,14 +12,20 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from nertune import vllm_serving
+from nertune.cli import main
 from nertune.errors import EndpointError, InputError
+from nertune.gateway import GatewaySettings
 from nertune.parity import Parity
 from nertune.serve.launch import LaunchedServer
+from nertune.serve.settings import Settings
 from nertune.serve.vllm import VllmSettings, find_vllm, open_run
 from nertune.train.fit import train
 from nertune.vllm_serving import plan_vllm, serve_vllm
@@ -28,6 +34,7 @@ _beside = runpy.run_path(str(Path(__file__).parents[1] / "train" / "conftest.py"
 base_of, base, corpus, recipe_in, recipe, other_model = (
     _beside[name] for name in ("base_of", "base", "corpus", "recipe_in", "recipe", "other_model")
 )
+KEY = "0123456789abcdef0123456789abcdef"
 SHORT = {"max_steps": 1, "eval_steps": "never", "keep_best": False}
 FAKE = f"#!{sys.executable}\n" + textwrap.dedent('''
     """Stands for vLLM: answers /health after a while, has a child, and writes down how it was called."""
@@ -43,14 +50,28 @@ FAKE = f"#!{sys.executable}\n" + textwrap.dedent('''
         sys.exit("ValueError: no room for the KV cache")
     if (here / "hangs").exists():
         time.sleep(120)
+    pages = {"/health": {}, "/version": {"version": "0.32.0"}}
+    pages["/v1/models"] = {"data": [{"id": name, "owned_by": "vllm"} for name in ("base", "ner")]}
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200); self.end_headers()
             if self.path == "/end":
+                child.kill()
+                print("out of memory", flush=True)
                 os._exit(7)
+            self.answer(pages[self.path])
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            choice = {"index": 0, "text": "", "finish_reason": "stop", "token_ids": body["stop_token_ids"][:1]}
+            self.answer({"id": "1", "object": "text_completion", "created": 1, "model": "ner", "choices": [choice]})
+        def answer(self, value):
+            known = self.headers["authorization"] == f"Bearer {os.environ['VLLM_API_KEY']}"
+            self.send_response(200 if known or not self.path.startswith("/v1/") else 401)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(value).encode())
         def log_message(self, *_): pass
     port = int(sys.argv[sys.argv.index("--port") + 1])
-    http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 ''')
 
 
@@ -205,11 +226,14 @@ def test_a_name_that_could_not_be_asked_for_is_refused(run):
 
 
 def test_the_dry_run_prints_the_command_quoted_and_starts_nothing(run, fake_vllm, capsys):
-    settings = VllmSettings(extra=("--seed", "a b"))
-    assert serve_vllm([str(run)], settings, python=str(fake_vllm), dry_run=True) == 0
+    command = ["serve", str(run), "--engine", "vllm", "--vllm-python", str(fake_vllm), "--dry-run"]
+    assert main([*command, "--", "--seed", "a b"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"'{fake_vllm}' -m vllm.entrypoints.openai.api_server")
     assert said.endswith("--seed 'a b'\n")
+    assert "--port 8000 " in said
+    assert main([*command, "--vllm-port", "9001"]) == 0
+    assert "--port 9001 " in capsys.readouterr().out
     assert not (fake_vllm.parent / "told.json").exists()
 
 
@@ -227,38 +251,38 @@ def test_vllm_is_found_or_its_lines_to_type_are_given(tmp_path, monkeypatch):
 # ---- Its life
 
 
+def started(run, python, port, log, **options) -> int:
+    """The command with vLLM at `port`, the gateway at any."""
+    given = {"say": str, "minutes": 1, **options}
+    settings = VllmSettings(port=port), Settings(port=0), GatewaySettings()
+    return serve_vllm([str(run)], *settings, python=str(python), log=log, **given)
+
+
 def test_it_is_awaited_compared_and_ended_with_its_children(run, fake_vllm, port, tmp_path, monkeypatch):
     monkeypatch.setenv("NERTUNE_API_KEY", "sk-secret")
-    compared = []
+    compared, keys = [], []
 
-    def parity(folder, address, documents, **options):
+    def parity(folder, address, documents, *, key, **options):
         compared.append((folder, address, [document.text for document in documents]))
+        keys.append(key)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("nertune.parity.parity", parity)
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        serve_vllm(
-            [str(run)],
-            VllmSettings(port=port),
-            python=str(fake_vllm),
-            log=tmp_path / "logs" / "vllm.log",
-            minutes=1,
-            compare_on=["方鹏去杭州"],
-            say=said.append,
-        )
+        started(run, fake_vllm, port, tmp_path / "logs" / "vllm.log", compare_on=["方鹏去杭州"], say=said.append)
     told = json.loads((fake_vllm.parent / "told.json").read_text())
     assert compared == [(run, f"http://127.0.0.1:{port}/v1#ner", ["方鹏去杭州"])]
-    assert any(line.startswith("ready: ") for line in said)
+    assert any(line.startswith("vLLM is ready: ner") for line in said)
+    assert len(keys[0]) > 32  # made for this vLLM alone: whoever has ours does not get around the gateway
     assert told["env"] == {
-        "VLLM_API_KEY": "sk-secret",
+        "VLLM_API_KEY": keys[0],
         "NERTUNE_API_KEY": None,
         "PYTHONPATH": None,
         "HF_HUB_OFFLINE": "1",
     }
-    assert "sk-secret" not in " ".join([*told["argv"], *said])
-    assert gone(told["pid"])
-    assert gone(told["child"])
+    assert not any(key in " ".join([*told["argv"], *said]) for key in ("sk-secret", keys[0]))
+    ended(told)
     assert "loading 漢" in (tmp_path / "logs" / "vllm.log").read_text(encoding="utf-8")
 
 
@@ -285,18 +309,15 @@ def test_a_server_that_fails_shows_its_last_lines(run, fake_vllm, port, tmp_path
     with pytest.raises(
         EndpointError, match=r"exit code 1 before it was ready; its last lines \(.*vllm.log\):\n(.*\n)*.*no room"
     ):
-        serve_vllm([str(run)], VllmSettings(port=port), python=str(fake_vllm), log=tmp_path / "vllm.log", say=str)
+        started(run, fake_vllm, port, tmp_path / "vllm.log")
 
 
 def test_a_server_that_hangs_is_ended_in_time(run, fake_vllm, port, tmp_path):
     (fake_vllm.parent / "hangs").touch()
     with pytest.raises(EndpointError, match=r"not ready after 0\.02 minutes"):
-        serve_vllm(
-            [str(run)], VllmSettings(port=port), python=str(fake_vllm), log=tmp_path / "l.log", minutes=0.02, say=str
-        )
+        started(run, fake_vllm, port, tmp_path / "l.log", minutes=0.02)
     told = json.loads((fake_vllm.parent / "told.json").read_text())
-    assert gone(told["pid"])
-    assert gone(told["child"])
+    ended(told)
 
 
 def test_a_program_that_cannot_be_run_is_one_error(tmp_path):
@@ -307,33 +328,84 @@ def test_a_program_that_cannot_be_run_is_one_error(tmp_path):
         pass
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_vllm_with_us(run, fake_vllm, port, tmp_path, sign, code):
-    script = (
-        "import sys\n"
-        "from nertune.serve.vllm import VllmSettings\n"
-        "from nertune.vllm_serving import serve_vllm\n"
-        "from pathlib import Path\n"
-        "try:\n"
-        "    serve_vllm([sys.argv[1]], VllmSettings(port=int(sys.argv[3])), python=sys.argv[2], log=Path(sys.argv[4]),\n"
-        "               say=lambda line: print(line, flush=True))\n"
-        "except KeyboardInterrupt:\n"
-        "    sys.exit(130)\n"
-    )
-    arguments = [sys.executable, "-c", script, str(run), str(fake_vllm), str(port), str(tmp_path / "log")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+@contextmanager
+def command(run, fake_vllm, port, tmp_path, *more: str) -> Iterator[tuple[subprocess.Popen, httpx.Client]]:
+    """`nertune serve` in a process of its own, and a client of it with the key."""
+    environment = {**os.environ, "NERTUNE_API_KEY": KEY, "NERTUNE_CACHE": str(tmp_path / "cache")}
+    arguments = [sys.executable, "-m", "nertune", "serve", str(run), "--engine", "vllm", "--port", "0", *more]
+    arguments += ["--vllm-python", str(fake_vllm), "--vllm-port", str(port)]
+    with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            for line in process.stdout or ():
-                if line.startswith("ready"):
-                    break
-            told = json.loads((fake_vllm.parent / "told.json").read_text())
-            process.send_signal(sign)
-            assert process.wait(30) == code
+            lines = iter(process.stderr.readline, "")
+            url = next(line for line in lines if "serving ner, base at" in line).split()[-1]
+            with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
+                client.base_url = url.removesuffix("/v1")
+                yield process, client
         finally:
             process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_command_serves_and_a_signal_ends_vllm_with_us(run, fake_vllm, port, tmp_path, sign, code):
+    with command(run, fake_vllm, port, tmp_path) as (process, client):
+        told = json.loads((fake_vllm.parent / "told.json").read_text())
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.post("/v1/extract", json={"text": "方鹏"}).json()["text"] == "方鹏"
+        assert "nertune_engine_answers 1.0" in client.get("/metrics").text
+        assert httpx.get(f"{client.base_url}/v1/models", trust_env=False).status_code == 401
+        behind = f"http://127.0.0.1:{port}/v1/models"
+        assert httpx.get(behind, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False).status_code == 401
+        process.send_signal(sign)
+        assert process.wait(30) == code
+    ended(told)
+
+
+@pytest.mark.slow
+def test_when_vllm_ends_so_do_we_and_say_why(run, fake_vllm, port, tmp_path):
+    with command(run, fake_vllm, port, tmp_path) as (process, client):
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://127.0.0.1:{port}/end", trust_env=False)
+        with suppress(httpx.ConnectError):  # we have gone already
+            assert client.post("/v1/extract", json={"text": "方鹏"}).status_code in (502, 503)
+        said = process.stderr.read()
+        assert process.wait(30) == 1
+    assert "the server ended with exit code 7; its last lines" in said
+    assert "out of memory" in said
+
+
+def ended(told) -> None:
     deadline = time.monotonic() + 5
     while not (gone(told["pid"]) and gone(told["child"])) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert gone(told["pid"])
     assert gone(told["child"])
+
+
+# ---- The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{run}", "--dry-run"], "--dry-run: means nothing with the local engine. --engine vllm knows"),
+        (["{run}", "--", "--seed", "3"], "arguments after --: means nothing with the local engine"),
+        (["{run}", "--vllm-port", "9", "--vllm-python", "p"], "--vllm-python, --vllm-port: mean nothing"),
+        (["{run}", "--run", "{run}"], "--run: means nothing with the local engine"),
+        (["{run}", "--concurrency", "3"], "--concurrency: means nothing with the local engine"),
+        (["{run}", "--engine", "vllm", "--batch-size", "3"], "--batch-size: means nothing with --engine vllm"),
+        (["{run}", "--engine", "vllm", "--max-tokens", "3"], "--max-tokens: means nothing with --engine vllm"),
+        (["{run}", "--engine", "vllm", "--device", "cpu"], "--device: means nothing with --engine vllm"),
+        (["{run}", "--engine", "vllm", "--dry-run", "--", "--port", "1"], "--port is set by nertune"),
+        (["{run}", "--engine", "vllm", "--vllm-port", "8000"], "is the gateway's own --port"),
+        (["http://127.0.0.1:9/v1"], "with --run RUN, the run that it has"),
+        (["http://127.0.0.1:9/v1", "{run}", "--run", "{run}"], "a server is served alone"),
+        (["http://127.0.0.1:9/v1", "--run", "{run}", "--engine", "vllm"], "without --engine"),
+        (["http://127.0.0.1:9/v1", "--run", "{run}", "--dry-run"], "--dry-run: means nothing with a server that runs"),
+        (["http://127.0.0.1:9/v1", "--run", "{run}", "--port", "0"], "cannot be reached"),
+    ],
+    ids=str,
+)
+def test_combinations_that_mean_nothing_are_refused(run, capsys, arguments, said):
+    assert main(["serve", *(argument.format(run=run) for argument in arguments)]) in (1, 2)
+    assert said in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 __all__ = [
     "MODEL",
@@ -22,7 +22,18 @@ MODEL = "a run directory, or a server: http://host:port/v1#model-name"
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, and where to look."""
+    """Wrong usage is one line, and where to look. `rest`: the name under which everything after `--` is kept as it is."""
+
+    rest: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        if self.rest is None:
+            return super().parse_known_args(args, namespace)
+        own = list(args or ())
+        place = own.index("--") if "--" in own else len(own)
+        found, unknown = super().parse_known_args(own[:place], namespace)
+        setattr(found, self.rest, tuple(own[place + 1 :]))
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\nTry: {self.prog} --help\n")

@@ -2,5 +2,17 @@
 
 from nertune.generate.engine import Completion, Engine, Outcome, Request, ScriptedEngine, Stepping
 from nertune.generate.loop import EngineLoop, Job
+from nertune.generate.pool import AnswerPool, Backend
 
-__all__ = ["Completion", "Engine", "EngineLoop", "Job", "Outcome", "Request", "ScriptedEngine", "Stepping"]
+__all__ = [
+    "AnswerPool",
+    "Backend",
+    "Completion",
+    "Engine",
+    "EngineLoop",
+    "Job",
+    "Outcome",
+    "Request",
+    "ScriptedEngine",
+    "Stepping",
+]

@@ -44,18 +44,25 @@ class Endpoint:
     vLLM takes, and `vllm` is (0,); `context`: tokens of prompt and answer that the model holds,
     where it tells. `timeout`: seconds for one answer. `retries`: tries
     after the first. `requests_per_minute`: never more, retries included; None sets no limit.
-    The key comes from the environment, NERTUNE_API_KEY before OPENAI_API_KEY.
+    `key`: None takes it from the environment, NERTUNE_API_KEY before OPENAI_API_KEY.
     Raises InputError for an address that is none, UnknownModelError for a model that is not served, EndpointError where
     the server is not there or refuses the key.
     """
 
     def __init__(
-        self, address: str, *, timeout: float = 300, retries: int = 5, requests_per_minute: float | None = None
+        self,
+        address: str,
+        *,
+        timeout: float = 300,
+        retries: int = 5,
+        requests_per_minute: float | None = None,
+        key: str | None = None,
     ) -> None:
         self.url, self.model = _parts(address)
         self.timeout, self.retries = timeout, retries
-        self._key_name = next((name for name in _KEYS if os.environ.get(name)), None)
-        self._key = os.environ[self._key_name] if self._key_name else ""
+        self._key_name = next((name for name in _KEYS if os.environ.get(name)), None) if key is None else None
+        self._key = os.environ[self._key_name] if self._key_name else key or ""
+        self._names = " or ".join(_KEYS if key is None else _KEYS[1:])
         self._pace = _Pace(requests_per_minute)
         self.client = self._connect()
         self.models: tuple[str, ...] = ()
@@ -205,8 +212,9 @@ class Endpoint:
         status, said = error.status_code, self._said(error)
         tail = f" The server says: {said}" if said else ""
         if status in (401, 403):
-            tried = f"refuses the key in {self._key_name}" if self._key_name else "wants a key"
-            raise self._error(f"{tried} (status {status}). Set NERTUNE_API_KEY or OPENAI_API_KEY", 2) from error
+            given = "refuses the key" if self._key else "wants a key"
+            tried = f"refuses the key in {self._key_name}" if self._key_name else given
+            raise self._error(f"{tried} (status {status}). Set {self._names}", 2) from error
         if 300 <= status < 400:
             target = error.response.headers.get("location", "")
             raise self._error(f"leads on to {target!r:.200}, and that is not followed. Name that address", 2) from error

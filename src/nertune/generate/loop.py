@@ -18,7 +18,7 @@ from typing import Literal
 from nertune.errors import EngineStoppedError, InputError, QueueFullError
 from nertune.generate.engine import Completion, Engine, Outcome, Request, Stepping
 
-__all__ = ["EngineLoop", "Job", "Progress", "WholeAnswers"]
+__all__ = ["EngineLoop", "Job", "Progress", "State", "WholeAnswers"]
 
 Progress = Callable[[Sequence[int], Sequence[float]], None]
 """Told of new tokens of an answer and their logprobs; tokens once each, in order, before the job's result is there."""

@@ -53,7 +53,7 @@ class RemoteEngine:
 
     def asking(self) -> RemoteAsking:
         """For requests that come one after another: keeps the server busy, whatever answers are waited for."""
-        return RemoteAsking(lambda request: self._ask(request, 1), self._concurrency)
+        return RemoteAsking(lambda request: self.answer(request, about="text 1: "), self._concurrency)
 
     def generate(self, requests: Sequence[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
         """Raises InputError for a prompt that the server finds too long, else as Endpoint.call."""
@@ -69,7 +69,7 @@ class RemoteEngine:
                     return
                 try:
                     with self._slots:
-                        answered.put((place, self._ask(request, place + 1)))
+                        answered.put((place, self.answer(request, about=f"text {place + 1}: ")))
                 except BaseException as error:
                     answered.put((place, error))
                     return
@@ -90,7 +90,8 @@ class RemoteEngine:
             stopped.set()
         return [completions[place] for place in range(len(requests))]
 
-    def _ask(self, request: Request, number: int) -> Completion:
+    def answer(self, request: Request, *, about: str = "") -> Completion:
+        """One request, from any thread; errors begin with `about`. Raises InputError, else as Endpoint.call."""
         if self.endpoint.vllm and request.grammar and (0,) < self.endpoint.vllm < _STRUCTURED:
             version = ".".join(map(str, self.endpoint.vllm))
             raise EndpointError(
@@ -99,8 +100,8 @@ class RemoteEngine:
                 exit_code=2,
             )
         if self.endpoint.vllm and self._token_ids:
-            return self._complete(request, f"text {number}: ")
-        return self._chat(request, f"text {number}: ")
+            return self._complete(request, about)
+        return self._chat(request, about)
 
     def _complete(self, request: Request, about: str) -> Completion:
         """Token ids in, token ids out: vLLM's completions."""

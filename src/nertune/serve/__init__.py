@@ -1,1 +1,4 @@
-"""The serving room: an OpenAI-compatible API over an engine's thread, and `/v1/extract`. It loads no model library."""
+"""The serving room: an OpenAI-compatible API and `/v1/extract`, over an engine's thread or a server behind.
+
+It loads no model library.
+"""

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from nertune.generate import Completion, EngineLoop, Request
+from nertune.generate import Backend, Completion, Request
 from nertune.prompt import TokenPlaces
 from nertune.serve.words import Words
 
@@ -56,7 +56,7 @@ class Answering:
     Raises QueueFullError, EngineStoppedError.
     """
 
-    def __init__(self, loop: EngineLoop, request: Request, words: Words, *, streamed: bool) -> None:
+    def __init__(self, loop: Backend, request: Request, words: Words, *, streamed: bool) -> None:
         self._words = words
         self._came: asyncio.Queue[tuple[Sequence[int], Sequence[float]] | None] = asyncio.Queue()
         self.finish: Finish = "stop"

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from nertune.errors import EngineStoppedError
-from nertune.generate import EngineLoop
+from nertune.generate import Backend
 from nertune.serve.answers import Health, ModelCard, ModelList
 from nertune.serve.chat import add_chat
 from nertune.serve.completions import add_completions
@@ -22,11 +22,11 @@ from nertune.serve.extraction import add_extraction
 from nertune.serve.models import Catalogue, ServedModel
 from nertune.serve.service import Service
 
-__all__ = ["build_app"]
+__all__ = ["build_app", "without_422"]
 
 
 def build_app(
-    models: Mapping[str, ServedModel], loop: EngineLoop, *, version: str = "", default_tokens: int = 1024
+    models: Mapping[str, ServedModel], loop: Backend, *, version: str = "", default_tokens: int = 1024
 ) -> FastAPI:
     """An application that serves models, by name, over one engine. `default_tokens`: of answers without a limit."""
     service = Service(Catalogue(models), loop, default_tokens=default_tokens)
@@ -42,7 +42,7 @@ def build_app(
     add_chat(app, service)
     add_completions(app, service)
     add_extraction(app, service)
-    _without_422(app)
+    without_422(app)
     return app
 
 
@@ -76,7 +76,7 @@ def add_listing(app: FastAPI, service: Service) -> None:
         return Health(unfinished=service.loop.unfinished)
 
 
-def _without_422(app: FastAPI) -> None:
+def without_422(app: FastAPI) -> None:
     """Bodies that cannot be used are answered with 400 here: let OpenAPI say so."""
     described = app.openapi
 

@@ -13,11 +13,30 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from nertune.errors import EngineStoppedError, InputError, NertuneError, QueueFullError, UnknownModelError
+from nertune.errors import (
+    EndpointError,
+    EngineStoppedError,
+    InputError,
+    NertuneError,
+    QueueFullError,
+    UnknownModelError,
+)
 
-__all__ = ["ANY_ERROR", "ApiError", "ErrorBody", "add_error_handlers", "as_api_error", "told_within"]
+__all__ = [
+    "ANY_ERROR",
+    "BEHIND",
+    "BEHIND_FAILED",
+    "ApiError",
+    "ErrorBody",
+    "add_error_handlers",
+    "as_api_error",
+    "told_within",
+]
 
 _log = logging.getLogger(__name__)
+BEHIND = "server_behind_failed"
+"""The code of an error of the server behind a gateway."""
+BEHIND_FAILED = "the server behind this one failed or cannot be reached; the log of this one says when"
 
 _HINTS = {
     "n": "one answer a request: generation is greedy, so all would be the same",
@@ -87,6 +106,8 @@ def as_api_error(error: Exception) -> ApiError:
         )
     if isinstance(error, EngineStoppedError):
         return ApiError(str(error), status=503, kind="server_error", code="engine_stopped")
+    if isinstance(error, EndpointError):  # what it says holds addresses, and perhaps others' words
+        return ApiError(BEHIND_FAILED, status=502, kind="server_error", code=BEHIND)
     if isinstance(error, UnknownModelError):
         return ApiError(str(error), status=404, param="model", code="model_not_found")
     if isinstance(error, InputError):

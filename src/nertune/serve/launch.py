@@ -67,12 +67,9 @@ class LaunchedServer:
         """The exit code of a server that has ended; None while it runs."""
         return self._process.poll() if self._process else None
 
-    def wait(self) -> None:
-        """Return when the server ends by itself. Raises EndpointError for an end that is a failure."""
-        while self.code is None:
-            time.sleep(_EVERY)
-        if self.code:
-            raise EndpointError(f"the server ended with exit code {self.code}; {self._last()}")
+    def failure(self) -> EndpointError:
+        """What is to be said of a server that ended by itself."""
+        return EndpointError(f"the server ended with exit code {self.code}; {self._last()}")
 
     def end(self) -> None:
         """End the server and its children, which are a session of their own: asked first, then made to."""

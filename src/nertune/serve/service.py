@@ -1,4 +1,4 @@
-"""What the routes share: the engine's thread, the models, and a few threads for what would hold the event loop up."""
+"""What the routes share: what answers, the models, and a few threads for what would hold the event loop up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from nertune.generate import EngineLoop
+from nertune.generate import Backend
 from nertune.serve.models import Catalogue
 
 __all__ = ["Service", "new_id"]
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 class Service:
     """`default_tokens`: of an answer whose request does not limit it. `threads`: for prompts and answers."""
 
-    def __init__(self, catalogue: Catalogue, loop: EngineLoop, *, default_tokens: int = 1024, threads: int = 2) -> None:
+    def __init__(self, catalogue: Catalogue, loop: Backend, *, default_tokens: int = 1024, threads: int = 2) -> None:
         self.catalogue, self.loop, self.default_tokens = catalogue, loop, default_tokens
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="nertune-serve")
 
