@@ -106,5 +106,6 @@ def _absent(prediction: Prediction) -> Kind:
 
 def _place(finding: Finding) -> tuple[int, int, str, str]:
     entity = finding.gold or finding.predicted
-    assert isinstance(entity, Entity)
+    if not isinstance(entity, Entity):
+        raise TypeError(f"a finding is of an entity, not of {entity!r:.60}")
     return entity.start, -entity.end, entity.label, finding.kind
