@@ -62,6 +62,7 @@ class Generation(Body):
     stream_options: StreamOptions | None = None
     stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = None
     stop_token_ids: Annotated[TokenIds, Field(max_length=1000)] | None = None
+    response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     return_token_ids: bool | None = None
     skip_special_tokens: bool = True
@@ -85,6 +86,11 @@ class Generation(Body):
             for key, given in value.items()
             if key not in _NEUTRAL or not (given is None or any(_same(given, known) for known in _NEUTRAL[key]))
         }
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of the answer."""
+        return self.max_tokens
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -124,7 +130,6 @@ class ChatBody(Generation):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
-    response_format: ResponseFormat | None = None
     chat_template_kwargs: TemplateOptions | None = None
 
     @property
@@ -137,7 +142,6 @@ class CompletionBody(Generation):
 
     prompt: Text | Annotated[TokenIds, Field(min_length=1)]
     logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
-    response_format: ResponseFormat | None = None
     add_special_tokens: bool = True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -13,19 +13,14 @@ from fastapi.responses import Response
 from nertune.generate import Request
 from nertune.serve.answering import Answering, CancellingResponse, event, token_entries
 from nertune.serve.answers import AssistantMessage, ChatLogprobs, ChatReply, Choice, TokenLogprob, Usage
-from nertune.serve.bodies import ChatBody, Generation
-from nertune.serve.constraints import grammar_of
+from nertune.serve.bodies import ChatBody
 from nertune.serve.errors import ANY_ERROR, ApiError, told_within
+from nertune.serve.generating import EVENTS, begin, ignored_header
 from nertune.serve.models import ServedModel
 from nertune.serve.replies import note
 from nertune.serve.service import Service, new_id
-from nertune.serve.words import Words
 
-__all__ = ["IGNORED", "add_chat", "ignored_header"]
-
-IGNORED = "X-Nertune-Ignored"
-"""The header that names arguments of a request which were not applied."""
-_STREAM: dict[str, dict[str, object]] = {"text/event-stream": {}}
+__all__ = ["add_chat"]
 
 
 def add_chat(app: FastAPI, service: Service) -> None:
@@ -36,7 +31,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
         "/v1/chat/completions",
         response_model=ChatReply,
         response_model_exclude_none=True,
-        responses=ANY_ERROR | {200: {"model": ChatReply, "content": _STREAM}},
+        responses=ANY_ERROR | {200: {"model": ChatReply, "content": EVENTS}},
     )
     async def chat(body: ChatBody, http: HttpRequest, answer: Response) -> Any:
         """The model's answer to a conversation. Generation is greedy; a grammar holds it where one is asked for."""
@@ -49,10 +44,7 @@ def add_chat(app: FastAPI, service: Service) -> None:
                 param="top_logprobs",
             )
         note(http.scope, model=model.name, stream=bool(body.stream), text=body.messages[-1].turn[1])
-        service.loop.check()
-        request = await service.in_thread(lambda: _request(service, model, body))
-        words = Words(model.tokenizer, stops=body.stops, special=not body.skip_special_tokens)
-        answering = Answering(service.loop, request, words, streamed=bool(body.stream or body.stops))
+        request, answering = await begin(service, model, body, lambda: _prompt_ids(model, body))
         headers = ignored_header(body)
         if body.stream:
             stream = _Stream(http, model, body, request, answering)
@@ -83,24 +75,9 @@ def add_chat(app: FastAPI, service: Service) -> None:
     app.include_router(routes)
 
 
-def ignored_header(body: Generation) -> dict[str, str]:
-    """Which arguments were not applied; nothing where all were."""
-    return {IGNORED: ", ".join(body.ignored)} if body.ignored else {}
-
-
-def _request(service: Service, model: ServedModel, body: ChatBody) -> Request:
-    grammar = grammar_of(body.response_format, body.structured_outputs)
-    if grammar is not None:
-        model.check_grammar(grammar)
+def _prompt_ids(model: ServedModel, body: ChatBody) -> Sequence[int]:
     thinking = body.chat_template_kwargs is not None and body.chat_template_kwargs.enable_thinking
-    ids = model.conversation.prompt_ids([message.turn for message in body.messages], thinking=thinking)
-    return model.request(
-        ids,
-        max_new_tokens=body.limit,
-        default_tokens=service.default_tokens,
-        grammar=grammar,
-        stop_ids=body.stop_token_ids,
-    )
+    return model.conversation.prompt_ids([message.turn for message in body.messages], thinking=thinking)
 
 
 def _entries(model: ServedModel, body: ChatBody, ids: Any, logprobs: Any) -> list[TokenLogprob]:

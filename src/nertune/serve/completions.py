@@ -14,17 +14,13 @@ from nertune.generate import Request
 from nertune.serve.answering import Answering, CancellingResponse, event, token_entries
 from nertune.serve.answers import CompletionReply, TextChoice, TextLogprobs, Tokens, Usage
 from nertune.serve.bodies import CompletionBody, TokenizeBody
-from nertune.serve.chat import ignored_header
-from nertune.serve.constraints import grammar_of
 from nertune.serve.errors import ANY_ERROR, ApiError, told_within
+from nertune.serve.generating import EVENTS, begin, ignored_header
 from nertune.serve.models import ServedModel
 from nertune.serve.replies import note
 from nertune.serve.service import Service, new_id
-from nertune.serve.words import Words
 
 __all__ = ["add_completions"]
-
-_STREAM: dict[str, dict[str, object]] = {"text/event-stream": {}}
 
 
 def add_completions(app: FastAPI, service: Service) -> None:
@@ -35,7 +31,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
         "/v1/completions",
         response_model=CompletionReply,
         response_model_exclude_none=True,
-        responses=ANY_ERROR | {200: {"model": CompletionReply, "content": _STREAM}},
+        responses=ANY_ERROR | {200: {"model": CompletionReply, "content": EVENTS}},
     )
     async def complete(body: CompletionBody, http: HttpRequest, answer: Response) -> Any:
         """How a prompt goes on. Control tokens in a text act as such here: whoever writes the prompt writes the turns."""
@@ -47,10 +43,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
             )
         text = body.prompt if isinstance(body.prompt, str) else f"{len(body.prompt)} token ids"
         note(http.scope, model=model.name, stream=bool(body.stream), text=text)
-        service.loop.check()
-        request = await service.in_thread(lambda: _request(service, model, body))
-        words = Words(model.tokenizer, stops=body.stops, special=not body.skip_special_tokens)
-        answering = Answering(service.loop, request, words, streamed=bool(body.stream or body.stops))
+        request, answering = await begin(service, model, body, lambda: _prompt_ids(model, body))
         headers = ignored_header(body)
         reply = CompletionReply(id=new_id("cmpl"), created=int(time.time()), model=model.name, choices=[])
         if body.stream:
@@ -91,20 +84,10 @@ def add_completions(app: FastAPI, service: Service) -> None:
     app.include_router(routes)
 
 
-def _request(service: Service, model: ServedModel, body: CompletionBody) -> Request:
-    grammar = grammar_of(body.response_format, body.structured_outputs)
-    if grammar is not None:
-        model.check_grammar(grammar)
-    prompt = body.prompt
-    if isinstance(prompt, str):
-        prompt = model.conversation.text_ids(prompt, special=body.add_special_tokens)
-    return model.request(
-        prompt,
-        max_new_tokens=body.max_tokens,
-        default_tokens=service.default_tokens,
-        grammar=grammar,
-        stop_ids=body.stop_token_ids,
-    )
+def _prompt_ids(model: ServedModel, body: CompletionBody) -> Sequence[int]:
+    if isinstance(body.prompt, str):
+        return model.conversation.text_ids(body.prompt, special=body.add_special_tokens)
+    return body.prompt
 
 
 def _logprobs(
