@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from types import MappingProxyType
+from typing import Any, NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
@@ -35,26 +36,35 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    source: str, target: str, *, source_format: str | None, target_format: str, template: str, answer: str
+    source: str,
+    target: str,
+    *,
+    source_format: str | None,
+    target_format: str,
+    template: str,
+    answer: str,
+    scheme: data.Scheme | None = None,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
+    `scheme`: that of the tags, for targets that have tags. `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
-    if target_format == "alpaca":
-        return _to_rows(source, target, source_format, template, answer)
-    writer = data.writer(target_format, path=target)
+    if target_format == "alpaca" and scheme is None:
+        return _to_rows(source, target, data.read(source, format=source_format, **reading), template, answer)
+    writer = data.writer(target_format, path=target, scheme=scheme)
     listed = _left_out_path(target)
-    with data.open_rows(source, format=source_format) as reading:
-        passage = _Passage(writer, reading)
+    with data.open_rows(source, format=source_format, **reading) as rows:
+        passage = _Passage(writer, rows)
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
         said = [
-            f"{source}: {reading.format}, {passage.counts['read']:,} documents",
-            *reading.notes(),
+            f"{source}: {rows.format}, {passage.counts['read']:,} documents",
+            *rows.notes(),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
@@ -125,9 +135,8 @@ def _left_out_path(target: str) -> Path:
     return Path(target.rstrip("/") + ".left-out.jsonl")
 
 
-def _to_rows(source: str, target: str, source_format: str | None, template: str, answer: str) -> Conversion:
+def _to_rows(source: str, target: str, corpus: data.Corpus, template: str, answer: str) -> Conversion:
     """To alpaca rows, whose prompt is a template's."""
-    corpus = data.read(source, format=source_format)
     said = [f"{source}: {corpus.format}, {len(corpus.documents):,} documents", *corpus.notes]
     rows = _alpaca_rows(corpus, source, template, answer)
     data.write_alpaca(rows, Path(target))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.errors import InputError
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -24,10 +26,30 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener or alpaca (default: %(default)s)",
+        help="entities, cluener, conll, hf, spacy or alpaca (default: %(default)s)",
     )
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    convert.add_argument("--scheme", choices=("bio", "bioes", "bmes"), help="conll, hf: tags to write (default: bio)")
+    tokens = convert.add_argument_group("SRC of tokens and tags")
+    tokens.add_argument(
+        "--joiner",
+        choices=("auto", "space", "none"),
+        default="auto",
+        help="what stands between tokens; auto: told from the script (default: %(default)s)",
+    )
+    tokens.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="conll: token and tag by number, 1 the first, -1 the last; hf: tokens, ner_tags, text and id by name; "
+        "other formats of JSON: their keys. Names that are not given are then not read there",
+    )
+    tokens.add_argument("--split", metavar="NAME", help="hf: the split of a folder that holds several")
+    tokens.add_argument(
+        "--tag-names", metavar="FILE", help="hf: the names of tags that are numbers, as JSON or one a line"
+    )
     convert.set_defaults(run=_convert)
 
 
@@ -38,8 +60,10 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    from nertune import data
     from nertune.conversion import convert
 
+    names = () if options.tag_names is None else data.tag_names(options.tag_names)
     conversion = convert(
         options.source,
         options.target,
@@ -47,10 +71,25 @@ def _convert(options: argparse.Namespace) -> int:
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
+        scheme=options.scheme,
+        reading={
+            "columns": _columns(options.column),
+            "joiner": options.joiner,
+            "split": options.split,
+            "tag_names": names,
+        },
     )
     for line in conversion.said:
         say(line)
     return 0 if conversion.complete else 3
+
+
+def _columns(given: Sequence[str]) -> dict[str, str] | None:
+    """What `--column` says; None where it was not given."""
+    for pair in given:
+        if not all(pair.partition("=")):
+            raise InputError(f"--column {pair}: give NAME=COLUMN, such as tag=2")
+    return dict(pair.split("=", 1) for pair in given) or None
 
 
 def _doctor(options: argparse.Namespace) -> int:

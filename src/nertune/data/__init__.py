@@ -5,20 +5,26 @@ Readers know the formats and the ways in which files count offsets; past this ro
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
+from nertune.data.features import tag_names
 from nertune.data.formats import FORMATS, WritableFormat
 from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.spans import Row
 from nertune.data.split import Split, split, split_first
+from nertune.data.tagging import SCHEMES, Scheme
 from nertune.data.texts import read_texts
+from nertune.data.tokens import JOINERS
 from nertune.schema import SourceText
 
 __all__ = [
     "FORMATS",
+    "JOINERS",
+    "SCHEMES",
     "AlpacaRow",
     "Corpus",
     "PredictionFile",
     "Reading",
     "Row",
+    "Scheme",
     "SourceText",
     "Split",
     "WritableFormat",
@@ -29,6 +35,7 @@ __all__ = [
     "read_texts",
     "split",
     "split_first",
+    "tag_names",
     "write",
     "write_alpaca",
     "writer",

@@ -6,11 +6,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from nertune.data.conll import Conll
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
+from nertune.data.hf import HuggingFace
 from nertune.data.source import ReadOptions, Source, open_source
 from nertune.data.spans import Placing, Row
+from nertune.data.tagging import Scheme
+from nertune.data.tokens import JoinerName
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
@@ -56,13 +60,19 @@ def open_rows(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    joiner: JoinerName = "auto",
+    split: str | None = None,
+    tag_names: Sequence[str] = (),
 ) -> Iterator[Reading]:
     """An annotated file open for reading its documents as they come, in bounded memory where the format allows.
 
     `format` is one of FORMATS, told from the content where None. `limit` documents are given, but at least the first
     1,000 records are read, because the span convention is told from them, and from no more than 20,000. `labels` chooses
     among the display names of mentions that carry several (`entity_names`). `columns` maps keys that the format knows to
-    what they are called in this file; keys that it does not name are not seen by the reader.
+    what they are called in this file; keys that it does not name are not seen by the reader. For formats of tokens:
+    `columns` has the numbers of the columns "token" and "tag" of a `conll` file (1 the first, -1 the last); `joiner` is
+    what stands between tokens (auto, space, none); `split` chooses among those of a folder; `tag_names` are the tags that
+    numbers stand for.
 
     Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`, some
     of it only when the reading comes there; InputError for a `limit` below 1.
@@ -72,7 +82,8 @@ def open_rows(
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
     with open_source(path, columns=columns) as source:
-        yield Reading(source, chosen or sniffed(source), ReadOptions(limit, tuple(labels or ()), columns))
+        options = ReadOptions(limit, tuple(labels or ()), columns, joiner, split, tuple(tag_names))
+        yield Reading(source, chosen or sniffed(source), options)
 
 
 def read(
@@ -82,9 +93,21 @@ def read(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    joiner: JoinerName = "auto",
+    split: str | None = None,
+    tag_names: Sequence[str] = (),
 ) -> Corpus:
     """The documents of an annotated file, with half-open spans in code points. Arguments and errors as `open_rows` has."""
-    with open_rows(path, format=format, limit=limit, labels=labels, columns=columns) as reading:
+    with open_rows(
+        path,
+        format=format,
+        limit=limit,
+        labels=labels,
+        columns=columns,
+        joiner=joiner,
+        split=split,
+        tag_names=tag_names,
+    ) as reading:
         documents = tuple(row.document for row in reading)
         return Corpus(documents, reading.format, reading.notes())
 
@@ -95,13 +118,17 @@ def detect(path: str | os.PathLike[str]) -> str:
         return sniffed(source).name
 
 
-def writer(format: str, *, path: str | os.PathLike[str]) -> WritableFormat:
-    """The format called `format`, to write `path` in.
+def writer(format: str, *, path: str | os.PathLike[str], scheme: Scheme | None = None) -> WritableFormat:
+    """The format called `format`, to write `path` in; `scheme`: that of the tags, where it writes tags (bio where None).
 
-    Raises DataError for an unknown format, and for one that documents alone do not suffice for (alpaca needs a prompt: see
-    `write_alpaca`).
+    Raises DataError for an unknown format, for one that documents alone do not suffice for (alpaca needs a prompt: see
+    `write_alpaca`), and for a `scheme` where there are no tags.
     """
     chosen = named(format, path=os.fspath(path))
+    if scheme is not None:
+        if not isinstance(chosen, Conll | HuggingFace):
+            raise DataError(f"{format} has no tags, so there is no scheme to choose", path=os.fspath(path))
+        return replace(chosen, scheme=scheme)
     if isinstance(chosen, WritableFormat):
         return chosen
     able = ", ".join(name for name, entry in FORMATS.items() if isinstance(entry, WritableFormat))

@@ -10,10 +10,13 @@ from typing import Protocol, runtime_checkable
 
 from nertune.data.alpaca import Alpaca
 from nertune.data.cluener import Cluener
+from nertune.data.conll import Conll
 from nertune.data.entities import Entities
+from nertune.data.hf import HuggingFace
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
 from nertune.data.source import ReadOptions, Source
+from nertune.data.spacy_files import Spacy
 from nertune.data.spans import Convention, RawDocument
 from nertune.errors import DataError
 from nertune.schema import Document
@@ -58,7 +61,7 @@ class WritableFormat(Format, Protocol):
 
 
 # In the order in which a file is offered to them: the narrower first.
-_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca())
+_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca(), Spacy(), HuggingFace(), Conll())
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeVar
 
 from nertune.errors import DataError, InputError, MissingFileError, NertuneError
 from nertune.schema import LabelSet
@@ -35,8 +35,11 @@ __all__ = [
     "records_of",
     "shortened",
     "skip_space",
+    "values_of",
     "without_bom",
 ]
+
+T = TypeVar("T")
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPE_TO_CHECK = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -187,7 +190,7 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
         if start == len(line):
             continue
         if not begun and line[start] == "[":
-            yield from _array(line + decoded(file.read(), path, number + 1), path, number)
+            yield from _array(line + decoded(file.read(), path, number + 1), path, number, checked_record)
             return
         if not begun and line[start] != "{":
             raise NotJsonError(shortened(line[start:].rstrip()), path=path, line=number)
@@ -197,8 +200,32 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
         raise DataError("holds only blank lines" if number > 1 else "is empty: no records in it", path=path)
 
 
+def values_of(file: BinaryIO, path: str) -> Iterator[tuple[int, object]]:
+    """The elements of an open file that is an array of arrays, or one array a line, each with its line.
+
+    Raises DataError as `records_of` does.
+    """
+    number = 0
+    while raw := file.readline(_LONGEST + 1):
+        number += 1
+        line = decoded(without_bom(raw, path) if number == 1 else raw, path, number)
+        start = skip_space(line, 0)
+        inner = skip_space(line, start + 1)
+        if number == 1 and line[start : start + 1] == "[" and line[inner : inner + 1] in ("[", ""):
+            yield from _array(line + decoded(file.read(), path, number + 1), path, number, _checked_value)
+            return
+        if len(raw) > _LONGEST:
+            raise DataError(f"the line is longer than {_LONGEST >> 20} MiB", path=path, line=number)
+        if start < len(line):
+            yield _line_value(line.rstrip("\r\n"), start, path, number, _checked_value)
+
+
 def line_record(line: str, start: int, path: str, number: int) -> Record:
     """The one record of a line, which begins at `start`. Raises DataError."""
+    return _line_value(line, start, path, number, checked_record)
+
+
+def _line_value(line: str, start: int, path: str, number: int, checked: Callable[[object, str, str, int], T]) -> T:
     try:
         value, end = decode_at(line, start)
         rest = skip_space(line, end)
@@ -207,10 +234,10 @@ def line_record(line: str, start: int, path: str, number: int) -> Record:
     except ValueError as error:
         hint = "; put each record on one line, or all of them in one array [ … ]" if line.strip() == "{" else ""
         _fail_json(error, line, path, number, hint)
-    return checked_record(value, line, path, number)
+    return checked(value, line, path, number)
 
 
-def _array(content: str, path: str, first_line: int) -> Iterator[Record]:
+def _array(content: str, path: str, first_line: int, checked: Callable[[object, str, str, int], T]) -> Iterator[T]:
     """The elements of a JSON array; `first_line` is the line of the file at which `content` begins."""
     line, counted = first_line, 0
     position = skip_space(content, content.index("[") + 1)
@@ -221,7 +248,7 @@ def _array(content: str, path: str, first_line: int) -> Iterator[Record]:
             line += content.count("\n", counted, position)
             counted = position
             value, end = decode_at(content, position)
-            yield checked_record(value, content[position:end], path, line)
+            yield checked(value, content[position:end], path, line)
             position = skip_space(content, end)
             mark = content[position : position + 1]
             if mark == "]":
@@ -243,13 +270,23 @@ def checked_record(value: object, raw: str, path: str, line: int) -> Record:
     """A JSON value, written as `raw`, as a record. Raises DataError unless it is an object of sound strings."""
     if not isinstance(value, dict):
         raise DataError(f"a record must be a JSON object, found {describe(value)}", path=path, line=line)
+    _check_strings(value, raw, path, line)
+    return Record(path, line, value)
+
+
+def _checked_value(value: object, raw: str, path: str, line: int) -> tuple[int, object]:
+    """A JSON value of any kind and its line. Raises DataError unless its strings are sound."""
+    _check_strings(value, raw, path, line)
+    return line, value
+
+
+def _check_strings(value: object, raw: str, path: str, line: int) -> None:
     # Decoding UTF-8 refuses surrogates and the JSON grammar refuses a raw NUL: only escapes can bring them in.
     if _ESCAPE_TO_CHECK.search(raw):
         found = forbidden_string(value)
         if found is not None:
             kind = "a NUL character" if "\0" in found else "half of a surrogate pair, which is no character"
             raise DataError(f"holds {kind}: {shortened(found)!a}; remove it", path=path, line=line)
-    return Record(path, line, value)
 
 
 def _fail_json(error: ValueError, content: str, path: str, first_line: int, hint: str) -> NoReturn:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from nertune.data.records import Record, decoded, opened, records_of, without_bom
 from nertune.data.texts.where import is_json
+from nertune.data.tokens import JoinerName
 from nertune.errors import DataError
 
 __all__ = ["Line", "ReadOptions", "Source", "open_source"]
@@ -40,12 +41,16 @@ class ReadOptions:
     """What a caller may tell a reader.
 
     `limit`: how many documents are wanted. `labels`: which of several names of a mention is wanted. `columns`: what the
-    keys that a format knows are called in this file; keys that it does not name are not seen.
+    keys that a format knows are called in this file; keys that it does not name are not seen. `joiner`: what stands
+    between tokens. `split`: which part of a folder is wanted. `tag_names`: the tags that numbers stand for, from 0.
     """
 
     limit: int | None = None
     labels: tuple[str, ...] = ()
     columns: Mapping[str, str] | None = None
+    joiner: JoinerName = "auto"
+    split: str | None = None
+    tag_names: tuple[str, ...] = ()
 
 
 @dataclass
