@@ -191,6 +191,8 @@ def _tables(source: Source, files: Sequence[Path], info: object, stack: ExitStac
 class _Table:
     """One open file."""
 
+    _batches: Callable[[Sequence[str]], Iterator[Any]]
+
     def __init__(self, path: Path, source: Source | None, stack: ExitStack) -> None:
         pa, pq = _pyarrow()
         self._path, self._pa = path, pa
@@ -199,10 +201,8 @@ class _Table:
             magic = source.head[:6] if source is not None else file.peek(6)[:6]
             if magic.startswith(_PARQUET):
                 table = pq.ParquetFile(file, pre_buffer=False)
-                self.schema, self._batches = (
-                    table.schema_arrow,
-                    lambda columns: table.iter_batches(_BATCH, columns=columns),
-                )
+                self.schema = table.schema_arrow
+                self._batches = lambda columns: table.iter_batches(_BATCH, columns=columns)
             else:
                 reader: Any = pa.ipc.open_file(file) if magic.startswith(_FILE) else pa.ipc.open_stream(file)
                 self.schema = reader.schema

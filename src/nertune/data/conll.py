@@ -49,13 +49,13 @@ class Conll:
     convention, elects = HALF_OPEN, False
 
     def sniff(self, source: Source) -> bool:
-        """Whether the last of several columns is always a tag."""
+        """Whether the last of several columns is a tag; in one line of ten it may be none, so that reading says where."""
         if not source.is_text:
             return False
         columns = _Columns.of(source.first_lines, None, source)
         rows = [columns.row(line) for line in source.first_lines]
         tags = [row.tag for row in rows if row is not None]
-        return len(tags) > 1 and all(map(is_tag, tags))
+        return len(tags) > 1 and sum(map(is_tag, tags)) >= 0.9 * len(tags)
 
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
         """A document a sentence. Raises DataError for a line without a tag, or with one that is none."""

@@ -78,12 +78,10 @@ class Tagging:
         distinct = {tag for tags in sentences for tag in tags if not _is_outside(tag)}
         if not distinct:
             return cls("")
-        before, behind = (any(form.fullmatch(tag) for tag in distinct) for form in (_BEFORE, _BEHIND))
+        before, behind = (sum(form.fullmatch(tag) is not None for tag in distinct) for form in (_BEFORE, _BEHIND))
         if not before and not behind:
             return cls("IO", None)
-        letter: Literal["before", "behind"] = "before"
-        if behind and all(map(_BEHIND.fullmatch, distinct)) and not all(map(_BEFORE.fullmatch, distinct)):
-            letter = "behind"
+        letter: Literal["before", "behind"] = "behind" if behind > before else "before"
         form, group = (_BEFORE, 1) if letter == "before" else (_BEHIND, 2)
         letters = {found[group] for tag in distinct if (found := form.fullmatch(tag))}
         return cls(_scheme(letters, cls("", letter), sentences), letter)
