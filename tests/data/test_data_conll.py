@@ -119,7 +119,10 @@ def test_where_a_mention_stands_is_known(column: Column) -> None:
 def test_broken_sequences_are_counted(column: Column) -> None:
     rows, notes = found(column("a B-X\nb O\nc I-X\nd I-Y\n"))
     assert rows == [("a b c d", ["X:a", "X:c", "Y:d"])]
-    assert notes[-1] == "entities with tags that the scheme does not have so, read as conlleval does: 2 (the first at line 3)"
+    assert (
+        notes[-1]
+        == "entities with tags that the scheme does not have so, read as conlleval does: 2 (the first at line 3)"
+    )
 
 
 def test_notes_are_there_when_reading_ends_early(column: Column) -> None:
@@ -175,7 +178,9 @@ def test_a_line_that_is_wrong_hides_nothing(column: Column) -> None:
         read(column(RESUME + "\n坏\n" + RESUME))
 
 
-@pytest.mark.parametrize("content", ["A text.\nAnother text.\n", "one line about vitamin B-12\n", "a NN\nb VB\n", "O\nO\n"])
+@pytest.mark.parametrize(
+    "content", ["A text.\nAnother text.\n", "one line about vitamin B-12\n", "a NN\nb VB\n", "O\nO\n"]
+)
 def test_not_taken_for_columns(column: Column, content: str) -> None:
     with pytest.raises(DataError, match="the format cannot be told"):
         detect(column(content))

@@ -26,7 +26,10 @@ Jsonl = Callable[..., Path]
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 ROWS = {"id": ["0", "1"], "tokens": [["叶", "老", "在", "京"], ["Peter", "Black"]], "ner_tags": [[1, 2, 0, 3], [1, 2]]}
-FOUND = (Document.of("叶老在京", [("PER", 0, 2), ("LOC", 3, 4)], id="0"), Document.of("Peter Black", [("PER", 0, 11)], id="1"))
+FOUND = (
+    Document.of("叶老在京", [("PER", 0, 2), ("LOC", 3, 4)], id="0"),
+    Document.of("Peter Black", [("PER", 0, 11)], id="1"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +172,9 @@ def test_wrong_tables(tmp_path: Path) -> None:
 
 
 def test_the_text_beside_the_tokens_is_the_text(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a  b!"], "tokens": [["a", "b", "!"]], "tags": [["O", "B-X", "O"]]}), tmp_path / "t")
+    pq.write_table(
+        pa.table({"text": ["a  b!"], "tokens": [["a", "b", "!"]], "tags": [["O", "B-X", "O"]]}), tmp_path / "t"
+    )
     assert read(tmp_path / "t").documents == (Document.of("a  b!", [("X", 3, 4)]),)
 
 

@@ -185,7 +185,7 @@ def _tables(source: Source, files: Sequence[Path], info: object, stack: ExitStac
             with ExitStack() as inner:
                 yield from _Table(path, None, inner).rows(columns)
 
-    return Tables(tuple(first.schema.names), own if own is not None else info, rows)
+    return Tables(first.names, own if own is not None else info, rows)
 
 
 class _Table:
@@ -207,7 +207,8 @@ class _Table:
                 reader: Any = pa.ipc.open_file(file) if magic.startswith(_FILE) else pa.ipc.open_stream(file)
                 self.schema = reader.schema
                 self._batches = lambda columns: _selected(reader, columns, magic.startswith(_FILE))
-        except (pa.ArrowException, OSError, ValueError) as error:
+            self.names = tuple(self.schema.names)
+        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise DataError(f"is no table that can be read: {error}", path=path) from error
 
     def features(self) -> object:
@@ -224,7 +225,7 @@ class _Table:
 
     def rows(self, columns: Sequence[str]) -> Iterator[dict[str, object]]:
         """Its rows. Raises DataError where the file is damaged."""
-        missing = [column for column in columns if column not in self.schema.names]
+        missing = [column for column in columns if column not in self.names]
         if missing:
             raise DataError(f"has no column {missing[0]!r}, as the files before it have", path=self._path)
         number = 0
@@ -235,8 +236,9 @@ class _Table:
                     rows = batch.slice(start, _BATCH).to_pylist()
                     yield from rows
                     number += len(rows)
-        except (self._pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot be read after row {number:,}: {error}", path=self._path) from error
+        except (self._pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+            reason = str(error) or "it asks for more memory than there is"
+            raise DataError(f"cannot be read after row {number:,}: {reason}", path=self._path) from error
 
 
 def _selected(reader: Any, columns: Sequence[str], is_file: bool) -> Iterator[Any]:
