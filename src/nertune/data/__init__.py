@@ -5,9 +5,20 @@ Readers know the formats and the ways in which files count offsets; past this ro
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, detect, read, write
+from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS
 from nertune.data.predictions import PredictionFile, read_predictions
-from nertune.data.split import Split, split, split_first
+from nertune.data.split import (
+    Grouping,
+    Split,
+    Three,
+    groups_of,
+    split,
+    split_first,
+    split_folds,
+    split_stratified,
+    split_three,
+)
 from nertune.data.texts import read_texts
 from nertune.schema import SourceText
 
@@ -15,15 +26,23 @@ __all__ = [
     "FORMATS",
     "AlpacaRow",
     "Corpus",
+    "FewShot",
+    "Grouping",
     "PredictionFile",
     "SourceText",
     "Split",
+    "Three",
     "detect",
+    "few_shot",
+    "groups_of",
     "read",
     "read_predictions",
     "read_texts",
     "split",
     "split_first",
+    "split_folds",
+    "split_stratified",
+    "split_three",
     "write",
     "write_alpaca",
 ]
