@@ -429,7 +429,7 @@ def test_convert_to_alpaca_and_back(capsys, annotated, tmp_path):
 def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")
-    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 0
+    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 3
     assert "1 documents do not come back alike" in capsys.readouterr().err
 
 

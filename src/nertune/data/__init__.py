@@ -4,10 +4,11 @@ Readers know the formats and the ways in which files count offsets; past this ro
 """
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
-from nertune.data.corpus import Corpus, detect, read, write
+from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
 from nertune.data.few_shot import FewShot, few_shot
-from nertune.data.formats import FORMATS
+from nertune.data.formats import FORMATS, WritableFormat
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.spans import Row
 from nertune.data.split import (
     Grouping,
     Split,
@@ -29,12 +30,16 @@ __all__ = [
     "FewShot",
     "Grouping",
     "PredictionFile",
+    "Reading",
+    "Row",
     "SourceText",
     "Split",
     "Three",
+    "WritableFormat",
     "detect",
     "few_shot",
     "groups_of",
+    "open_rows",
     "read",
     "read_predictions",
     "read_texts",
@@ -45,4 +50,5 @@ __all__ = [
     "split_three",
     "write",
     "write_alpaca",
+    "writer",
 ]
