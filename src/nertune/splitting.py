@@ -135,14 +135,12 @@ def split_table(manifest: Mapping[str, Any]) -> Table:
     names = ["held out, least", "held out, most"] if folds else [name.removesuffix(".jsonl") for name in files]
     for name in names:
         table.add_column(name, justify="right")
-    rows = [("documents", lambda counts: counts["documents"]), ("mentions", lambda counts: counts["mentions"])]
-    rows += [(label, lambda counts, label=label: counts["labels"].get(label, 0)) for label in whole["labels"]]
-    for name, count_of in rows:
-        total = count_of(whole)
-        counts = [count_of(counts) for counts in (held if folds else files.values())]
+    columns = [whole, *(held if folds else files.values())]
+    rows = [(name, [counts[name] for counts in columns]) for name in ("documents", "mentions")]
+    rows += [(label, [counts["labels"].get(label, 0) for counts in columns]) for label in whole["labels"]]
+    for name, (total, *counts) in rows:
         shown = [min(counts), max(counts)] if folds else counts
-        cells = [f"{count:,} {count / total:7.1%}" if total else "0" for count in shown]
-        table.add_row(Text(name), f"{total:,}", *cells)
+        table.add_row(Text(name), f"{total:,}", *(f"{count:,} {count / max(total, 1):7.1%}" for count in shown))
     return table
 
 

@@ -33,7 +33,7 @@ def texts_and_variants(draw: st.DrawFn) -> list[str]:
     return texts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(texts_and_variants(), st.sampled_from([0.5, 0.7, 0.8, 1.0]))
 def test_groups_are_chains_of_pairs_at_the_threshold(texts: list[str], threshold: float) -> None:
     groups = similar_groups(texts, threshold=threshold)
@@ -132,8 +132,8 @@ def test_in_a_crowd_just_below_the_threshold_the_few_that_are_near_are_found() -
 def test_the_same_on_every_machine() -> None:
     rng = random.Random(3)
     texts = ["甲乙丙丁戊己庚辛壬癸子丑寅卯" + "".join(rng.choice("天地") for _ in range(10)) for _ in range(40)]
-    groups = similar_groups(texts)
-    assert sorted(Counter(groups).values()) == PINNED
+    groups = similar_groups(texts, threshold=0.9)
+    assert sorted(Counter(groups).values()) == [1, 1, 1, 4, 10, 23]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.49, 1.01, float("nan"), -1])

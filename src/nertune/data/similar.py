@@ -97,8 +97,8 @@ def near_pairs(texts: Sequence[str], others: Sequence[str] | None = None, *, thr
         if others is None and place > firsts[number]:
             pairs.append(Pair(int(firsts[number]), place, 1.0))
         elif (others is None or place >= len(texts)) and nearest[number] >= 0:
-            j = place if others is None else place - len(texts)
-            pairs.append(Pair(int(firsts[nearest[number]]), j, float(how[number])))
+            place -= 0 if others is None else len(texts)
+            pairs.append(Pair(int(firsts[nearest[number]]), place, float(how[number])))
     return pairs
 
 
