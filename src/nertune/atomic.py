@@ -45,7 +45,9 @@ def _replacing(path: str | os.PathLike[str], *, mode: str, encoding: str | None)
         raise DataError(f"cannot be written: it is {kind}", path=shown)
     temporary = target.with_name(f".nertune-{secrets.token_hex(6)}.tmp")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding) as file:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding
+        ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

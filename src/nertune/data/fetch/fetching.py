@@ -1,6 +1,6 @@
 """A corpus from its hub to a folder here: nothing is put in place before everything that came was checked.
 
-    what is here ──► what the hub has ──► did the user change it? ──► download ──► is it what it should be? ──► in place
+what is here ──► what the hub has ──► did the user change it? ──► download ──► is it what it should be? ──► in place
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def fetch(
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is no folder; name another: --out")
     before = FetchManifest.read(folder)
-    _same(before, source, folder)
+    _same(before, corpus, source, folder)
     if before is not None and not (files or revision) and _whole(before, folder):
         tell(f"{folder}: whole, as fetched on {before.date[:10]} at {before.revision}; --revision fetches another")
         tell(_licence(before.licence, source))
@@ -89,23 +89,33 @@ def fetch(
     tell(_licence(licence, source))
     _refuse_changed(folder, wanted, before)
     total = need_room(folder, wanted.files)
-    tell(f"{len(wanted.files)} files, {total:,} bytes" + (f"; {len(wanted.left)} others are left" if wanted.left else ""))
+    tell(
+        f"{len(wanted.files)} files, {total:,} bytes" + (f"; {len(wanted.left)} others are left" if wanted.left else "")
+    )
     held = listing.folder or client.download(source.repository, asked, [file.path for file in wanted.files])
-    known = before.sums if before and before.revision == listing.revision else {}
-    sums = {}
-    for file in wanted.files:
-        expected = (source.sha256.get(file.path) if asked == source.revision else None, known.get(file.path))
-        sums[file.path] = verified(_inside(held, file.path, source), file, expected)
+    if held.parent.name == "snapshots" and held.name != listing.revision:
+        raise EndpointError(f"{_where(source)}: moved on to {held.name} meanwhile; fetch again")
+    known = before.sums if before and before.revision == listing.revision and not revision else {}
+    pinned = source.sha256 if asked == source.revision else {}
+    sums = {
+        file.path: verified(
+            _inside(held, file.path, source),
+            file,
+            {"the catalogue": pinned.get(file.path), MANIFEST: known.get(file.path)},
+        )
+        for file in wanted.files
+    }
     new = _place(folder, held, sums, before)
+    if before and before.revision == listing.revision:
+        patterns = tuple(dict.fromkeys((*before.patterns, *patterns)))
+        known = before.sums
     manifest = _manifest(corpus, source, listing, asked, licence, patterns, folder, {**known, **sums})
     manifest.write(folder)
     return Fetched(folder, tuple(folder / path for path in sums), manifest, new)
 
 
 def _look(client: Hub, source: Source, asked: str | None, patterns: Sequence[str], offline: bool) -> Listing:
-    return (
-        client.cached(source.repository, asked, patterns) if offline else client.listing(source.repository, asked)
-    )
+    return client.cached(source.repository, asked, patterns) if offline else client.listing(source.repository, asked)
 
 
 def _where(source: Source) -> str:
@@ -117,9 +127,11 @@ def _licence(licence: str | None, source: Source) -> str:
     return f"{stated}; the corpus may have terms of its own: {source.page}"
 
 
-def _same(before: FetchManifest | None, source: Source, folder: Path) -> None:
-    if before is not None and (before.hub, before.repository) != (source.hub, source.repository):
-        raise InputError(f"{folder}: holds {before.hub}:{before.repository}, not {_where(source)}; name another: --out")
+def _same(before: FetchManifest | None, corpus: PublicCorpus, source: Source, folder: Path) -> None:
+    if before is None or (before.name, before.hub, before.repository) == (corpus.name, source.hub, source.repository):
+        return
+    held = f"{before.name} of {before.hub}:{before.repository}"
+    raise InputError(f"{folder}: holds {held}, not {corpus.name} of {_where(source)}; name another: --out")
 
 
 def _whole(before: FetchManifest, folder: Path) -> bool:
@@ -139,7 +151,9 @@ def _kept(file: FetchedFile, folder: Path) -> str:
 
 def _changed(path: Path, before: FetchManifest) -> InputError:
     day = before.date[:10]
-    return InputError(f"{path}: was changed since it was fetched on {day}; move it away, or fetch into another folder: --out")
+    return InputError(
+        f"{path}: was changed since it was fetched on {day}; move it away, or fetch into another folder: --out"
+    )
 
 
 def _refuse_changed(folder: Path, wanted: Chosen, before: FetchManifest | None) -> None:
@@ -152,7 +166,7 @@ def _refuse_changed(folder: Path, wanted: Chosen, before: FetchManifest | None) 
 
 
 def _inside(held: Path, path: str, source: Source) -> Path:
-    """The cached file; the client links from a revision's folder to where contents lie. Raises EndpointError if it is absent."""
+    """The cached file: a revision's folder links to where contents lie. Raises EndpointError where it is absent."""
     found = (held / path).resolve()
     root = held.resolve().parent.parent if held.parent.name == "snapshots" else held.resolve()
     if not found.is_file() or not found.is_relative_to(root):
@@ -163,14 +177,17 @@ def _inside(held: Path, path: str, source: Source) -> Path:
 def _place(folder: Path, held: Path, sums: Mapping[str, str], before: FetchManifest | None) -> int:
     """Put the files in place that are not there already; how many. Raises InputError for one that no fetch put there."""
     known = before.sums if before else {}
-    there = {path: sha256_of(place) for path in sums if (place := place_of(folder, path)).exists()}
+    places = {path: place_of(folder, path) for path in sums}
+    there = {path: sha256_of(place) for path, place in places.items() if place.exists()}
     for path, sha256 in there.items():
         if path not in known and sha256 != sums[path]:
-            raise InputError(f"{folder / path}: is there, and was not fetched; move it away, or name another folder: --out")
+            raise InputError(
+                f"{folder / path}: is there, and was not fetched; move it away, or name another folder: --out"
+            )
     new = [path for path in sums if there.get(path) != sums[path]]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:
-        put(held / path, place_of(folder, path))
+        put(held / path, places[path])
     return len(new)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -75,10 +75,14 @@ def place_of(folder: Path, path: str) -> Path:
         place = place / part
         last = number == len(parts)
         if place.is_symlink():
-            raise InputError(f"{place}: is a link, through which nothing is written; move it away, or fetch elsewhere: --out")
+            raise InputError(
+                f"{place}: is a link, through which nothing is written; move it away, or fetch elsewhere: --out"
+            )
         if place.exists() and not (place.is_file() if last else place.is_dir()):
             kind = "a directory" if place.is_dir() else "a file" if place.is_file() else "no regular file"
-            raise InputError(f"{place}: is {kind}, where the corpus has a {'file' if last else 'directory'}; move it away")
+            raise InputError(
+                f"{place}: is {kind}, where the corpus has a {'file' if last else 'directory'}; move it away"
+            )
     return place
 
 
@@ -88,15 +92,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verified(found: Path, file: HubFile, expected: Iterable[str | None]) -> str:
-    """The SHA-256 of a downloaded file, which is `expected` and what the hub says of it. Raises EndpointError otherwise.
+def verified(found: Path, file: HubFile, expected: Mapping[str, str | None]) -> str:
+    """The SHA-256 of a downloaded file, which is what the hub says of it, and what others do. Raises EndpointError otherwise.
 
-    Git's own checksum is the SHA-1 of `blob SIZE`, NUL, and the content (git-hash-object).
+    `expected`: who says what, None where nothing is said. Git's own checksum is the SHA-1 of `blob SIZE`, NUL, and the
+    content (git-hash-object).
     """
     sha256 = sha256_of(found)
-    for other in (file.sha256, *expected):
+    for who, other in {"the hub": file.sha256, **expected}.items():
         if other is not None and other.lower() != sha256:
-            raise _differs(found, file.path, f"its SHA-256 is {sha256}, expected {other}")
+            raise _differs(found, file.path, f"its SHA-256 is {sha256}, and {who} says {other}")
     if file.git is not None and file.sha256 is None:
         size = found.stat().st_size
         digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
@@ -104,7 +109,7 @@ def verified(found: Path, file: HubFile, expected: Iterable[str | None]) -> str:
             while chunk := content.read(_CHUNK):
                 digest.update(chunk)
         if digest.hexdigest() != file.git.lower():
-            raise _differs(found, file.path, f"its git checksum is {digest.hexdigest()}, expected {file.git}")
+            raise _differs(found, file.path, f"its git checksum is {digest.hexdigest()}, and the hub says {file.git}")
     return sha256
 
 
@@ -128,7 +133,9 @@ def need_room(folder: Path, files: Iterable[HubFile]) -> int:
 
 
 def _is_data(path: str) -> bool:
-    return path.lower().endswith(_SUFFIXES) and not any(fnmatchcase(path, like) for like in NO_DATA)
+    """By its name. One that would climb out of the folder counts, so that it is refused and not just passed over."""
+    hidden = any(fnmatchcase(path, like) for like in NO_DATA) and ".." not in path.split("/")
+    return path.lower().endswith(_SUFFIXES) and not hidden
 
 
 def _fits(path: str, patterns: Sequence[str]) -> bool:
@@ -151,13 +158,14 @@ def _nothing(left: Sequence[str], patterns: Sequence[str], *, where: str) -> str
     script = next((path for path in left if path.endswith(".py")), None)
     if script is not None:
         return (
-            f"{where}: no data file there, only a loading script ({script}), which is never run. Hugging Face may keep the data "
-            "as parquet files: --revision refs/convert/parquet"
+            f"{where}: no data file there, only a loading script ({script}), which is never run. Hugging Face may keep the "
+            "data as parquet files: --revision refs/convert/parquet"
         )
     return f"{where}: no data file there ({held}); read are {', '.join(_SUFFIXES[:7])} and such"
 
 
 def _differs(found: Path, path: str, how: str) -> EndpointError:
     return EndpointError(
-        f"{path}: what came is not what it should be: {how}. Nothing was put in place; remove {found} and fetch again"
+        f"{path}: what came is not what it should be: {how}. Nothing was put in place. If it was damaged on its way, remove "
+        f"{found} and fetch again; if the revision moved on, name the one that you want: --revision"
     )

@@ -43,7 +43,7 @@ class Hub(Protocol):
         """What of it lies on this machine; never asks the network."""
 
     def download(self, repository: str, revision: str | None, paths: Sequence[str]) -> Path:
-        """Bring these files into the client's cache, going on where it was interrupted. Returns the folder they are in."""
+        """Bring these files, as far as they are not there, into the client's cache. Returns the folder they are in."""
 
 
 def failure(hub: str, repository: str, error: BaseException, *advice: str) -> EndpointError:

@@ -1,4 +1,4 @@
-"""Hugging Face, by `huggingface_hub`: its cache, its way of going on where it was interrupted, its environment variables."""
+"""Hugging Face, by `huggingface_hub`: its cache, its retries, its environment variables."""
 
 from __future__ import annotations
 
@@ -97,11 +97,15 @@ def _translated(repository: str, revision: str | None) -> Iterator[None]:
         if error.__cause__ is not None and not isinstance(error.__cause__, errors.OfflineModeIsEnabled):
             raise failure("huggingface", repository, error.__cause__, _TRY) from None
         at = f" at {revision}" if revision else ""
-        message = f"is not, or not whole, in the cache{at}; fetch it once with a network (HF_HOME says where the cache is)"
+        message = (
+            f"is not, or not whole, in the cache{at}; fetch it once with a network (HF_HOME says where the cache is)"
+        )
         raise EndpointError(f"{where}: {message}", exit_code=2) from None
     except errors.OfflineModeIsEnabled:
         raise EndpointError(f"{where}: HF_HUB_OFFLINE forbids the network", exit_code=2) from None
     except Exception as error:  # the network's errors are those of whichever HTTP client it uses
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskSpaceError(f"{where}: no room left in the cache; make room and run it again, it goes on there") from None
+            raise DiskSpaceError(
+                f"{where}: no room left in the cache; make room and run it again, whole files are kept"
+            ) from None
         raise failure("huggingface", repository, error, _TRY) from None

@@ -74,6 +74,8 @@ class FetchManifest:
         texts = [found.name, found.hub, found.repository, found.revision, found.page, found.date, *found.patterns]
         texts += [text for row in rows for text in (row.path, row.sha256)]
         maybe = [found.asked, found.licence, found.citation]
-        if not all(isinstance(text, str) for text in texts) or not all(text is None or isinstance(text, str) for text in maybe):
+        if not all(isinstance(text, str) for text in texts) or not all(
+            text is None or isinstance(text, str) for text in maybe
+        ):
             raise TypeError("a value is no text")
         return found

@@ -1,4 +1,4 @@
-"""ModelScope, by `modelscope` (an extra): its cache, and its way of going on where it was interrupted."""
+"""ModelScope, by `modelscope` (an extra): its cache, and its retries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class ModelScope:
                     break
                 rows += more
         files = tuple(
-            HubFile(row["Path"], row.get("Size"), row.get("Sha256") or None) for row in rows if row.get("Type") != "tree"
+            HubFile(row["Path"], row.get("Size"), row.get("Sha256") or None)
+            for row in rows
+            if row.get("Type") != "tree"
         )
         return Listing(revision or _BRANCH, None, files)
 
@@ -87,7 +89,9 @@ def _translated(repository: str, revision: str | None) -> Iterator[None]:
         raise MissingExtraError("fetching from ModelScope", extra="modelscope") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskSpaceError(f"{where}: no room left in the cache; make room and run it again, it goes on there") from None
+            raise DiskSpaceError(
+                f"{where}: no room left in the cache; make room and run it again, whole files are kept"
+            ) from None
         kind = type(error).__name__
         status = getattr(getattr(error, "response", None), "status_code", None)
         if kind in ("AuthenticationError", "PermissionDeniedError", "NotLoginException") or status in (401, 403):
