@@ -40,18 +40,19 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from nertune.commands import convert
+    from nertune.conversion import convert
 
-    for line in convert(
+    conversion = convert(
         options.source,
         options.target,
         source_format=options.source_format,
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
-    ):
+    )
+    for line in conversion.said:
         say(line)
-    return 0
+    return 0 if conversion.complete else 3
 
 
 def _doctor(options: argparse.Namespace) -> int:
