@@ -596,7 +596,7 @@ def scope(tmp_path, monkeypatch):
                 for path in paths
             ]
 
-    def snapshot_download(*, repo_id, repo_type, revision, allow_patterns, ignore_patterns, local_files_only):
+    def snapshot_download(*, repo_id, repo_type, revision, allow_patterns, local_files_only):
         assert repo_type == "dataset"
         state.asked.append((repo_id, revision, tuple(allow_patterns), local_files_only))
         if not local_files_only:

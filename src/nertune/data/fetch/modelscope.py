@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import glob
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nertune.data.fetch.files import NO_DATA
 from nertune.data.fetch.hubs import HubFile, Listing, failure
-from nertune.errors import DiskSpaceError, EndpointError, MissingExtraError, NertuneError
+from nertune.errors import DiskSpaceError, EndpointError, InputError, MissingExtraError, NertuneError
 
 __all__ = ["ModelScope"]
 
@@ -58,6 +58,7 @@ class ModelScope:
 def _api() -> Any:
     from modelscope.hub.api import HubApi
 
+    _quiet()
     token = os.environ.get("MODELSCOPE_API_TOKEN")
     return HubApi(token=token) if token else HubApi()
 
@@ -66,15 +67,22 @@ def _snapshot(repository: str, revision: str | None, patterns: Sequence[str], *,
     with _translated(repository, revision):
         from modelscope.hub.snapshot_download import snapshot_download
 
+        _quiet()
         folder = snapshot_download(
             repo_id=repository,
             repo_type="dataset",
             revision=revision or _BRANCH,
-            allow_patterns=list(patterns),
-            ignore_patterns=list(NO_DATA),
+            allow_patterns=list(patterns),  # no ignore_patterns: its client takes `.*` for everything
             local_files_only=offline,
         )
     return Path(folder)
+
+
+def _quiet() -> None:
+    """Warnings alone, unless the user asked the client for more; it sets its own level when it is imported."""
+    if not os.environ.get("MODELSCOPE_LOG_LEVEL"):
+        for name in ("modelscope", "modelscope_hub"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
@@ -86,7 +94,9 @@ def _translated(repository: str, revision: str | None) -> Iterator[None]:
     except NertuneError:
         raise
     except ImportError as error:
-        raise MissingExtraError("fetching from ModelScope", extra="modelscope") from error
+        if error.name is None or error.name.partition(".")[0] == "modelscope":
+            raise MissingExtraError("fetching from ModelScope", extra="modelscope") from error
+        raise InputError(f"{where}: its client needs {error.name}. Type: pip install -U modelscope") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskSpaceError(
