@@ -42,6 +42,7 @@ class FakeHub:
         self.asked: list[tuple[str, str, int]] = []
         self.breaks_at: int | None = None
         self.withheld: set[str] = set()
+        self.reason = "Withheld"
         self.lies: dict[str, bytes] = {}
         self.licence: str | None = "cc-by-4.0"
 
@@ -100,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
         files = self.hub.sets[name][commit]
         rows = [self.hub.described(path, body) for path, body in files.items()]
         if file and file[3] in self.hub.withheld:
-            return self.fail(403, "Withheld")
+            return self.fail(403, self.hub.reason)
         if file:
             return self.file(commit, file[3], files, start)
         if api[2] == "tree":  # type: ignore[index]
@@ -398,6 +399,13 @@ def test_what_the_hub_refuses_is_one_sentence(corpus, capsys, refusal, said):
     assert error.count("\n") == 1
 
 
+def test_a_gated_set_whose_files_are_listed_is_gated_all_the_same(corpus, capsys):
+    corpus.withheld, corpus.reason = {"data/train.jsonl"}, "GatedRepo"
+    assert main(["data", "fetch", "team/news"]) == 2
+    assert "is gated: accept its terms on" in capsys.readouterr().err
+    assert not Path("news").exists()
+
+
 def test_a_hub_that_fails_is_its_fault(corpus, capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     corpus.refused["team/news"] = (500, "hf_secret broke")
@@ -539,6 +547,7 @@ def test_every_entry_of_the_catalogue_is_whole():
         for source in corpus.sources:
             assert source.hub in ("huggingface", "modelscope")
             assert re.fullmatch(r"[\w.-]+/[\w.-]+", source.repository)
+            assert source.format in (None, "entities", "conll", "hf")
             revision = source.revision
             assert revision is None or revision.startswith("refs/") or re.fullmatch("[0-9a-f]{40}", revision)
             assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in source.sha256.values())

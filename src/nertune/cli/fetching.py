@@ -80,7 +80,8 @@ def _show_corpora() -> None:
     for corpus in CORPORA.values():
         print(f"{corpus.name:{width}}{corpus.language or '':4}{corpus.about}")
         for source in corpus.sources:
-            print(f"{'':{width + 4}}{source.hub}:{source.repository} ({source.licence or 'licence not stated here'})")
+            told = [source.licence or "licence not stated here", *([source.format] if source.format else [])]
+            print(f"{'':{width + 4}}{source.hub}:{source.repository} ({'; '.join(told)})")
 
 
 def _readable(files: tuple[Path, ...]) -> list[Path]:

@@ -27,7 +27,7 @@ class Source:
 
     `files`: patterns as `fnmatch` has them, whose `*` goes over `/` too; empty takes every data file. `revision`: None is
     the hub's default branch. `sha256`: of a file, in hexadecimal, where it is known. `licence`: as the repository's page
-    states it, None where it was not seen.
+    states it, None where it was not seen. `format`: of nertune's, None where it is not known.
     """
 
     hub: str
@@ -36,6 +36,7 @@ class Source:
     revision: str | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    format: str | None = None
 
     @property
     def page(self) -> str:
@@ -45,13 +46,12 @@ class Source:
 
 @dataclass(frozen=True)
 class PublicCorpus:
-    """A corpus by name; the first of `sources` is taken where the user names no hub. `format`: None where it is not known."""
+    """A corpus by name; the first of `sources` is taken where the user names no hub."""
 
     name: str
     about: str
     sources: tuple[Source, ...]
     language: str | None = None
-    format: str | None = None
     citation: str | None = None
 
     def source(self, hub: str | None) -> Source:
@@ -75,21 +75,23 @@ _CONVERTED = "refs/convert/parquet"  # where Hugging Face keeps what its loading
 def _collected(file: str, collection: tuple[str, str] = _FEW_SHOT) -> Source:
     """One file of the collections that bring Chinese corpora into one format."""
     repository, revision = collection
-    return Source("huggingface", repository, (f"data/{file}.jsonl",), revision, licence="apache-2.0")
+    return Source("huggingface", repository, (f"data/{file}.jsonl",), revision, licence="apache-2.0", format="entities")
 
 
 def _wikiann(language: str, name: str) -> PublicCorpus:
-    source = Source("huggingface", "unimelb-nlp/wikiann", (f"{language}/*.parquet",), _CONVERTED, licence="unknown")
+    source = Source(
+        "huggingface", "unimelb-nlp/wikiann", (f"{language}/*.parquet",), _CONVERTED, licence="unknown", format="hf"
+    )
     about = f"Wikipedia, {name}, labelled automatically: persons, places, organizations"
     citation = "Pan et al. 2017, https://aclanthology.org/P17-1178"
-    return PublicCorpus(f"wikiann-{language}", about, (source,), language, "hf", citation)
+    return PublicCorpus(f"wikiann-{language}", about, (source,), language, citation)
 
 
 def _multinerd(language: str, name: str) -> PublicCorpus:
     source = Source("huggingface", "Babelscape/multinerd", (f"*/*_{language}.jsonl",), licence="cc-by-nc-sa-4.0")
     about = f"Wikipedia and WikiNews, {name}, labelled automatically"
     citation = "Tedeschi and Navigli 2022, https://aclanthology.org/2022.findings-naacl.60"
-    return PublicCorpus(f"multinerd-{language}", about, (source,), language, None, citation)
+    return PublicCorpus(f"multinerd-{language}", about, (source,), language, citation)
 
 
 _TABLE = (
@@ -98,7 +100,6 @@ _TABLE = (
         "CLUENER2020: news, ten fine labels",
         (_collected("cluener2020"),),
         "zh",
-        "entities",
         "Xu et al. 2020, https://arxiv.org/abs/2001.04351",
     ),
     PublicCorpus(
@@ -106,16 +107,14 @@ _TABLE = (
         "CMeEE of CBLUE: medical texts, nested entities",
         (_collected("cmeee"),),
         "zh",
-        "entities",
         "Zhang et al. 2021, https://arxiv.org/abs/2106.08087",
     ),
-    PublicCorpus("ccfbdci", "CCF BDCI: robustness of Chinese NER", (_collected("ccfbdci"),), "zh", "entities"),
+    PublicCorpus("ccfbdci", "CCF BDCI: robustness of Chinese NER", (_collected("ccfbdci"),), "zh"),
     PublicCorpus(
         "msra",
         "MSRA, SIGHAN 2006: news, persons, places, organizations",
         (_collected("msra"), Source("modelscope", "damo/msra_ner")),
         "zh",
-        "entities",
         "Levow 2006, https://aclanthology.org/W06-0115",
     ),
     PublicCorpus(
@@ -123,33 +122,38 @@ _TABLE = (
         "Weibo: short posts",
         (_collected("weibo", _SFT), Source("modelscope", "damo/weibo_ner")),
         "zh",
-        "entities",
         "Peng and Dredze 2015, https://aclanthology.org/D15-1064",
     ),
     PublicCorpus(
         "resume",
         "résumés of executives",
-        (Source("modelscope", "damo/resume_ner", ("train.txt", "dev.txt", "test.txt")),),
+        (Source("modelscope", "damo/resume_ner", ("train.txt", "dev.txt", "test.txt"), format="conll"),),
         "zh",
-        "conll",
         "Zhang and Yang 2018, https://aclanthology.org/P18-1144",
     ),
-    PublicCorpus("ccks2019", "CCKS 2019, task 1: medical records", (_collected("ccks2019_task1"),), "zh", "entities"),
-    PublicCorpus("ecommerce", "products and brands", (_collected("ecommerce"),), "zh", "entities"),
+    PublicCorpus("ccks2019", "CCKS 2019, task 1: medical records", (_collected("ccks2019_task1"),), "zh"),
+    PublicCorpus("ecommerce", "products and brands", (_collected("ecommerce"),), "zh"),
     PublicCorpus(
         "conll2003",
         "CoNLL-2003: Reuters news, persons, places, organizations, the rest",
-        (Source("huggingface", "eriktks/conll2003", ("*.parquet",), _CONVERTED, licence="other"),),
+        (Source("huggingface", "eriktks/conll2003", ("*.parquet",), _CONVERTED, licence="other", format="hf"),),
         "en",
-        "hf",
         "Tjong Kim Sang and De Meulder 2003, https://aclanthology.org/W03-0419",
     ),
     PublicCorpus(
         "few-nerd",
         "Few-NERD, supervised: Wikipedia, 66 fine labels",
-        (Source("huggingface", "DFKI-SLT/few-nerd", ("supervised/*.parquet",), _CONVERTED, licence="cc-by-sa-4.0"),),
+        (
+            Source(
+                "huggingface",
+                "DFKI-SLT/few-nerd",
+                ("supervised/*.parquet",),
+                _CONVERTED,
+                licence="cc-by-sa-4.0",
+                format="hf",
+            ),
+        ),
         "en",
-        "hf",
         "Ding et al. 2021, https://aclanthology.org/2021.acl-long.248",
     ),
     _multinerd("en", "English"),
