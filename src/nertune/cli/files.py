@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
 
@@ -29,6 +30,7 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     convert.set_defaults(run=_convert)
+    add_fetch(data)
 
 
 def add_doctor(commands: Commands) -> None:
