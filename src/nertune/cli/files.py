@@ -8,6 +8,7 @@ import json
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.cli.showing import add_show
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -31,6 +32,7 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     convert.set_defaults(run=_convert)
     add_fetch(data)
+    add_show(data)
 
 
 def add_doctor(commands: Commands) -> None:
