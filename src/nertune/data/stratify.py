@@ -79,7 +79,7 @@ class _Parts:
         """Put a unit of so many documents into the part that lacks most of `label`, among those with room for it."""
         fitting = [part for part, room in enumerate(self._room) if room >= documents]
         if fitting:
-            lack = [(self._lack[label][part] if label else 0, self._room[part]) for part in fitting]
+            lack = [(0 if label is None else self._lack[label][part], self._room[part]) for part in fitting]
         else:
             fitting = list(range(len(self._room)))
             lack = [(0, room) for room in self._room]
