@@ -8,6 +8,7 @@ import pickle
 import runpy
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,8 @@ def test_nothing_is_unpickled(saved: Callable[..., Path]) -> None:
         ("span_groups", [bomb]),
     ):
         path.write_bytes(zlib.compress(srsly.msgpack_dumps(whole | {key: value})))
-        try:
+        with suppress(DataError):
             read(path, format="spacy")
-        except DataError as error:
-            assert "is a DocBin that cannot be read" in str(error)
     path.write_bytes(bomb)
     with pytest.raises(DataError):
         read(path, format="spacy")

@@ -104,7 +104,7 @@ def test_tags_are_written_in_each_scheme(scheme: str) -> None:
         "bmes": ["B-X", "M-X", "E-X", "S-Y"],
     }
     assert tags == written[scheme]
-    assert set(tag[0] for tag in tags) <= set(letters_of(scheme))  # type: ignore[arg-type]
+    assert {tag[0] for tag in tags} <= set(letters_of(scheme))  # type: ignore[arg-type]
 
 
 def test_what_tags_cannot_say_is_listed() -> None:

@@ -6,8 +6,11 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.cli.showing import add_show
+from nertune.cli.splitting import add_split
 from nertune.errors import InputError
 
 __all__ = ["add_data", "add_doctor"]
@@ -51,6 +54,9 @@ def add_data(commands: Commands) -> None:
         "--tag-names", metavar="FILE", help="hf: the names of tags that are numbers, as JSON or one a line"
     )
     convert.set_defaults(run=_convert)
+    add_fetch(data)
+    add_show(data)
+    add_split(data)
 
 
 def add_doctor(commands: Commands) -> None:
