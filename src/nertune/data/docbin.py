@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -80,12 +81,13 @@ def write(documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
     vocab = spacy.blank("xx").vocab
     split = spacy.blank("xx").tokenizer
     docs = spacy.tokens.DocBin(attrs=["ENT_IOB", "ENT_TYPE"], store_user_data=True)
-    for number, document in enumerate(documents, 1):
-        labels = [entity.label for entity in document.entities]
-        checked({"id": document.id, "text": document.text, "labels": labels}, path, number)
-        docs.add(_doc(document, vocab, split, spacy))
-    with replacing(path) as file:
-        file.buffer.write(docs.to_bytes())
+    with _no_plugins():
+        for number, document in enumerate(documents, 1):
+            labels = [entity.label for entity in document.entities]
+            checked({"id": document.id, "text": document.text, "labels": labels}, path, number)
+            docs.add(_doc(document, vocab, split, spacy))
+        with replacing(path) as file:
+            file.buffer.write(docs.to_bytes())
 
 
 def joined(
@@ -165,26 +167,40 @@ class _Reading:
         raw = self._docs.user_data[number] if number < len(self._docs.user_data) else None
         if raw is None:
             return None
-        import srsly
-
-        data = srsly.msgpack_loads(raw, use_list=False)
+        data = _unpacked(raw)
         own = data.get("id") if isinstance(data, Mapping) else None
         return str(own) if isinstance(own, str) or type(own) is int else None
 
 
 def _groups(raw: bytes) -> Iterator[tuple[str, list[bytes]]]:
     """Each span group's key and packed spans; `SpanGroups.to_bytes` packs {group: keys}, older versions [group]."""
-    if not raw:
-        return
-    import srsly
-
-    packed = srsly.msgpack_loads(raw)
+    packed = _unpacked(raw) if raw else {}
     pairs = packed.items() if isinstance(packed, dict) else ((group, None) for group in packed)
     for group, keys in pairs:
-        content = srsly.msgpack_loads(group)
+        content = _unpacked(group)
         if content["spans"]:
             for key in keys or [content["name"]]:
                 yield key, content["spans"]
+
+
+def _unpacked(raw: bytes) -> Any:
+    """A msgpack message of plain values. The hook keeps srsly from asking for plug-ins at each message, which is slow."""
+    from srsly import msgpack
+
+    return msgpack.loads(raw, raw=False, use_list=False, object_pairs_hook=dict)
+
+
+@contextmanager
+def _no_plugins() -> Iterator[None]:
+    """srsly's encoders without those of other packages, which it would look for again with every message."""
+    from srsly import msgpack
+
+    encoders = msgpack.msgpack_encoders
+    asked, encoders.entry_points = encoders.entry_points, False
+    try:
+        yield
+    finally:
+        encoders.entry_points = asked
 
 
 def _doc(document: Document, vocab: Any, split: Any, spacy: Any) -> Any:
