@@ -100,18 +100,23 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where in a line token and tag stand, from 0, negative from the end; `count`: how many columns most lines have."""
+    """Where in a line token and tag stand, from 0, negative from the end.
+
+    `count`: how many columns most lines have; `fewest`: how many a line must have.
+    """
 
     token: int
     tag: int
     count: int
+    fewest: int
 
     @classmethod
     def of(cls, head: Sequence[Line], columns: Mapping[str, str] | None, source: Source) -> _Columns:
         counts = Counter(len(_fields(line.text)) for line in head if line.text.strip() and line.text[0] != "#")
         count = counts.most_common(1)[0][0] if counts else 2
         named = columns or {}
-        return cls(_column(named, "token", 0, source), _column(named, "tag", -1, source), count)
+        places = _column(named, "token", 0, source), _column(named, "tag", -1, source)
+        return cls(*places, count, max(2, *(place + 1 if place >= 0 else -place for place in places)))
 
     def row(self, line: Line) -> _Row | None:
         """Token and tag (empty where there is only one column), None for a line that is neither."""
@@ -119,7 +124,7 @@ class _Columns:
         if not text.strip() or text.startswith(_DOCSTART) or self.is_comment(text):
             return None
         fields = _fields(text)
-        if not self._are_in(fields):
+        if len(fields) < self.fewest:
             return _Row(fields[0], "")
         return _Row(fields[self.token], fields[self.tag])
 
@@ -131,12 +136,9 @@ class _Columns:
         return (
             _KEYED.fullmatch(text) is not None
             or len(fields) != self.count
-            or not self._are_in(fields)
+            or len(fields) < self.fewest
             or not is_tag(fields[self.tag])
         )
-
-    def _are_in(self, fields: Sequence[str]) -> bool:
-        return len(fields) > 1 and all(-len(fields) <= place < len(fields) for place in (self.token, self.tag))
 
 
 @dataclass

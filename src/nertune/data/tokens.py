@@ -73,11 +73,11 @@ class Joiner:
         return "".join(parts), spans
 
     def _is_space_between(self, left: str, right: str) -> bool:
-        if self.spaced == "never" or not left or not right or left[-1].isspace() or right[0].isspace():
+        if not left or not right or self.spaced == "never" or (self.spaced == "words" and len(left) + len(right) == 2):
             return False
-        return self.spaced == "always" or (
-            len(left) + len(right) > 2 and all(c.isalnum() and not _CHARACTER.match(c) for c in (left[-1], right[0]))
-        )
+        if left[-1].isspace() or right[0].isspace():
+            return False
+        return self.spaced == "always" or all(c.isalnum() and not _CHARACTER.match(c) for c in (left[-1], right[0]))
 
 
 def is_unspaced(text: str) -> bool:
