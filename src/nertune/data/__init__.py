@@ -7,6 +7,7 @@ from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
 from nertune.data.formats import FORMATS, WritableFormat
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import Split, split, split_first
 from nertune.data.texts import read_texts
@@ -16,6 +17,7 @@ __all__ = [
     "FORMATS",
     "AlpacaRow",
     "Corpus",
+    "Offsets",
     "PredictionFile",
     "Reading",
     "Row",
