@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from types import MappingProxyType
+from typing import Any, NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
@@ -42,29 +43,27 @@ def convert(
     target_format: str,
     template: str,
     answer: str,
-    offsets: data.Offsets | None = None,
-    predictions: bool = False,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
-    `offsets` and `predictions`: how to read the source, as `data.open_rows` has them.
+    `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     if target_format == "alpaca":
-        corpus = data.read(source, format=source_format, offsets=offsets, predictions=predictions)
-        return _to_rows(source, target, corpus, template, answer)
+        return _to_rows(source, target, data.read(source, format=source_format, **reading), template, answer)
     writer = data.writer(target_format, path=target)
     listed = _left_out_path(target)
-    with data.open_rows(source, format=source_format, offsets=offsets, predictions=predictions) as reading:
-        passage = _Passage(writer, reading)
+    with data.open_rows(source, format=source_format, **reading) as rows:
+        passage = _Passage(writer, rows)
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
         said = [
-            f"{source}: {reading.format}, {passage.counts['read']:,} documents",
-            *reading.notes(),
+            f"{source}: {rows.format}, {passage.counts['read']:,} documents",
+            *rows.notes(),
             *passage.losses(),
         ]
     if passage.counts["listed"]:

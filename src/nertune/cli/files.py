@@ -53,8 +53,7 @@ def _convert(options: argparse.Namespace) -> int:
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
-        offsets=options.offsets,
-        predictions=options.predictions,
+        reading={"offsets": options.offsets, "predictions": options.predictions},
     )
     for line in conversion.said:
         say(line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -176,7 +177,7 @@ def _shown(text: str, spans: list[tuple[int, int]]) -> str:
 
 def _whole(text: str, spans: list[tuple[int, int]]) -> tuple[int, int] | None:
     """The stretch that fragments make, None where there is more than white space between them."""
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in pairwise(spans):
         if not (end <= start and (start == end or text[end:start].isspace())):
             return None
     return spans[0][0], spans[-1][1]

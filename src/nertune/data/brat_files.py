@@ -57,13 +57,13 @@ def pairs_of(path: str, *, tally: Tally | None = None, sniffing: bool = False) -
     rank = {name: number for number, name in enumerate(known)}
     for name in sorted(found, key=lambda name: rank.get(name, len(rank))):
         yield _pair(path, name, known[name].id if name in known else name)
-    tally.add("documents of the list that are not in the folder any more", len(known.keys() - set(found)))
+    tally.add("documents of the list that are not in the folder any more", count=len(known.keys() - set(found)))
 
 
 def listed(folder: str | os.PathLike[str]) -> Iterator[Listed]:
     """What the list in a folder names, if there is one. Raises DataError for a list of another shape."""
     path = Path(folder) / LIST
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not path.is_file() or path.stat().st_size == 0:
         return
     for record in iter_records(path):
         yield Listed(record.string("name"), record.id(), record.string("digest"))
@@ -83,6 +83,9 @@ def read_bytes(path: str) -> bytes:
 def _pair(folder: str, name: str, id: str | None) -> Pair:
     stem = os.path.join(folder, name)
     text, annotations = f"{stem}.txt", f"{stem}.ann"
+    if not name.isprintable():
+        shown = os.fsencode(annotations).decode(errors="replace")
+        raise DataError("the file's name has characters in it that cannot be shown; rename it", path=shown)
     if not os.path.isfile(text):
         raise DataError(f"there is no {os.path.basename(text)} beside it", path=annotations)
     return Pair(text, annotations, f"{name}.ann", id)
@@ -94,7 +97,7 @@ def _names(folder: str, tally: Tally, *, sniffing: bool) -> Iterator[str]:
     looked_at = 0
     for where, folders, files in os.walk(folder):
         linked = [name for name in folders if os.path.islink(os.path.join(where, name))]
-        tally.add("links passed over", len(linked))
+        tally.add("links passed over", count=len(linked))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
         texts = set(files)
         for file in files:
@@ -108,7 +111,7 @@ def _names(folder: str, tally: Tally, *, sniffing: bool) -> Iterator[str]:
             if not _within(inside, path):
                 tally.add("links passed over")
             elif suffix == ".txt":
-                tally.add("texts without an .ann passed over", f"{stem}.ann" not in texts)
+                tally.add("texts without an .ann passed over", count=f"{stem}.ann" not in texts)
             elif os.path.isfile(path) and _within(inside, f"{path[:-4]}.txt"):
                 yield os.path.relpath(path[:-4], folder).replace(os.sep, "/")
 

@@ -49,15 +49,17 @@ def write_folder(documents: Iterable[Document], path: str | os.PathLike[str]) ->
                 (folder / f"{name}.ann").write_bytes(annotations)
                 row = {"name": name, "id": document.id, "digest": _digest(text, annotations)}
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-        conf = "[entities]\n\n" + "".join(f"{label}\n" for label in labels) + "\n" + _SECTIONS
-        (folder / _CONF).write_bytes(conf.encode())
+        (folder / _CONF).write_bytes(_conf(labels))
+
+
+def _conf(labels: Iterable[str]) -> bytes:
+    return ("[entities]\n\n" + "".join(f"{label}\n" for label in labels) + "\n" + _SECTIONS).encode()
 
 
 def _line(number: int, entity: Entity) -> str:
     """A text-bound line. As in brat, an entity is broken into fragments where its text has line breaks or tabs."""
-    inner = BREAKS.sub(" ", entity.text).strip(" ")
-    lead = len(entity.text) - len(entity.text.lstrip()) if inner else 0
-    cuts = [match.span() for match in _RUNS.finditer(entity.text, lead, len(entity.text.rstrip()))] if inner else []
+    lead = len(entity.text) - len(entity.text.lstrip())
+    cuts = [match.span() for match in _RUNS.finditer(entity.text, lead, len(entity.text.rstrip()))]
     edges = [0, *(edge for cut in cuts for edge in cut), len(entity.text)]
     pieces = list(zip(edges[::2], edges[1::2], strict=True))
     offsets = ";".join(f"{entity.start + start} {entity.start + end}" for start, end in pieces)
@@ -96,10 +98,16 @@ def _foreign(folder: Path) -> str | None:
         if path.name not in ours or path.is_symlink() or not path.is_file():
             return f"{path.name} was not written by nertune"
     for name, digest in known.items():
+        if Path(name).name != name:
+            return f"its {LIST} names {name!r}, which is not in it"
         files = [folder / f"{name}{suffix}" for suffix in (".txt", ".ann")]
         if not all(file.is_file() for file in files) or _digest(*(file.read_bytes() for file in files)) != digest:
             return f"{name} was changed since nertune wrote it"
-    return None if known else f"there is no {LIST} in it"
+    conf = (folder / _CONF).read_bytes() if (folder / _CONF).is_file() else b""
+    entities = conf.decode(errors="replace").removeprefix("[entities]\n\n").partition("\n\n[relations]")[0]
+    if conf and conf != _conf(entities.split()):
+        return f"{_CONF} was changed since nertune wrote it"
+    return None if (folder / LIST).is_file() else f"there is no {LIST} in it"
 
 
 def _digest(text: bytes, annotations: bytes) -> str:

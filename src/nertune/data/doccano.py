@@ -44,15 +44,14 @@ class Doccano:
             value = record.value
             text = record.string(next((key for key in _TEXTS if key in value), "text"))
             if "entities" in value:
-                mentions = Entities.mentions(record)
+                yield RawDocument.of(record, text, Entities.mentions(record))
             elif "annotations" in value:
-                mentions = _annotations(record)
+                yield RawDocument.of(record, text, _annotations(record))
                 if not numbered and any(type(item.get("label")) is int for item in _objects(value["annotations"])):
                     numbered = True
                     notes.append("labels are the numbers that doccano gave them; its label configuration names them")
             else:
-                mentions = _labels(record)
-            yield RawDocument.of(record, text, mentions)
+                yield RawDocument.of(record, text, _labels(record))
 
     def express(self, document: Document) -> Expressed:
         """All but the scores."""

@@ -128,5 +128,11 @@ def _task(document: Document) -> dict[str, object]:
 
 def _region(number: int, entity: Entity) -> dict[str, object]:
     value = {"start": entity.start, "end": entity.end, "text": entity.text, "labels": [entity.label]}
-    region = {"id": f"e{number}", "from_name": _FROM, "to_name": _TO, "type": "labels", "value": value}
+    region: dict[str, object] = {
+        "id": f"e{number}",
+        "from_name": _FROM,
+        "to_name": _TO,
+        "type": "labels",
+        "value": value,
+    }
     return region if entity.score is None else region | {"score": entity.score}

@@ -26,14 +26,14 @@ def chosen_result(record: Record, tally: Tally, *, predictions: bool) -> list[ob
     found = [item for key in _ANNOTATIONS for item in _objects(record, key)]
     predicted = _predictions(record, tally)
     sound = [item for item in found if not item.get("was_cancelled")]
-    tally.add("annotations that were cancelled, passed over", len(found) - len(sound))
+    tally.add("annotations that were cancelled, passed over", count=len(found) - len(sound))
     sound.sort(key=lambda item: not item.get("ground_truth"))
     if (predictions or not sound) and predicted:
         if not predictions:
             tally.add("tasks without an annotation, of which the first prediction is read")
         elif sound:
             tally.add("tasks of which the prediction is read and the annotation is not")
-        tally.add("further predictions of a task, passed over", len(predicted) - 1)
+        tally.add("further predictions of a task, passed over", count=len(predicted) - 1)
         return _results(record, predicted[0])
     if not sound:
         tally.add("tasks without an annotation: unannotated")
@@ -42,7 +42,7 @@ def chosen_result(record: Record, tally: Tally, *, predictions: bool) -> list[ob
     if len(results) > 1:
         tally.add("tasks with several annotations, of which the ground truth or else the first is read")
         differ = any(_spans(other) != _spans(results[0]) for other in results[1:])
-        tally.add("tasks whose annotations differ from each other", differ)
+        tally.add("tasks whose annotations differ from each other", count=differ)
     return results[0]
 
 
@@ -133,7 +133,7 @@ def _predictions(record: Record, tally: Tally) -> list[dict[str, object]]:
     found = record.value.get("predictions")
     numbers = [item for item in found if isinstance(item, int)] if isinstance(found, list) else []
     if numbers and isinstance(found, list) and len(numbers) == len(found):
-        tally.add("predictions that are named by number only, passed over", len(numbers))
+        tally.add("predictions that are named by number only, passed over", count=len(numbers))
         return []
     return _objects(record, "predictions")
 
@@ -147,7 +147,7 @@ def _objects(record: Record, key: str) -> list[dict[str, object]]:
 
 def _spans(result: list[object]) -> set[tuple[object, ...]]:
     """What an annotation says of the text, to be compared."""
-    found = set()
+    found: set[tuple[object, ...]] = set()
     for item in result:
         value = item.get("value") if isinstance(item, dict) else None
         labels = _labels_of(value) if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""Counts that a reader keeps of what it passes over, as notes that are right whenever they are read."""
+"""Notes that carry a count, true at every moment of a reading that nobody may finish."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Counts by sentence: each is a note as soon as something of its kind was counted.
+    """Counts kinds of things into a reader's notes: a line for each kind, rewritten as it grows.
 
-    A sentence is what the number stands before: `relations passed over`. The notes keep the order of the first counts.
+    `limit`: how many documents are wanted; what is in those beyond, which are read ahead, is not counted.
     """
 
     def __init__(self, notes: list[str], *, limit: int | None = None) -> None:
-        self._notes, self._limit = notes, limit
+        self._notes = notes
+        self._limit = limit
+        self._documents = 0
+        self._lines: dict[str, int] = {}
+        self._first: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self._places: dict[str, int] = {}
-        self._document = 0
 
     def next_document(self) -> None:
-        """The counts from here on are about the next document; those beyond the limit are not counted."""
-        self._document += 1
+        """What is counted from here on is in the next document."""
+        self._documents += 1
 
-    def add(self, sentence: str, count: int = 1) -> None:
-        """Count `count` more of a kind."""
-        if not count or (self._limit is not None and self._document > self._limit):
+    def add(self, kind: str, *, line: int | None = None, count: int = 1) -> None:
+        """One more of a kind; `line`: where it is, told of the first."""
+        if not count or (self._limit is not None and self._documents > self._limit):
             return
-        self._counts[sentence] += count
-        if sentence not in self._places:
-            self._places[sentence] = len(self._notes)
+        if kind not in self._lines:
+            self._lines[kind] = len(self._notes)
+            self._first[kind] = "" if line is None else f" (the first at line {line:,})"
             self._notes.append("")
-        self._notes[self._places[sentence]] = f"{sentence}: {self._counts[sentence]:,}"
+        self._counts[kind] += count
+        self._notes[self._lines[kind]] = f"{kind}: {self._counts[kind]:,}{self._first[kind]}"
