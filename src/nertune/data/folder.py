@@ -32,9 +32,8 @@ def replacing_folder(path: str | os.PathLike[str], *, refused: Callable[[Path], 
             building = Path(scratch) / "new"
             building.mkdir()
             yield building
-            for file in building.iterdir():
-                _sync(file)
-            sync_directory(building)
+            if hasattr(os, "sync"):
+                os.sync()  # once: file by file, ten thousand of them take minutes
             _refuse(shown, target, refused)  # it may have been annotated meanwhile
             if target.exists():
                 target.rename(Path(scratch) / "old")
@@ -59,8 +58,3 @@ def _refuse(shown: str, target: Path, refused: Callable[[Path], str | None]) -> 
     reason = refused(target) if target.is_dir() else "it is no folder"
     if reason is not None:
         raise DataError(f"is there already, and {reason}; name another folder, or remove it", path=shown)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
