@@ -104,8 +104,8 @@ def _foreign(folder: Path) -> str | None:
         if not all(file.is_file() for file in files) or _digest(*(file.read_bytes() for file in files)) != digest:
             return f"{name} was changed since nertune wrote it"
     conf = (folder / _CONF).read_bytes() if (folder / _CONF).is_file() else b""
-    entities = conf.decode(errors="replace").removeprefix("[entities]\n\n").partition("\n\n[relations]")[0]
-    if conf and conf != _conf(entities.split()):
+    labels = conf.decode(errors="replace").partition("[relations]")[0].split()[1:]
+    if conf and conf != _conf(labels):
         return f"{_CONF} was changed since nertune wrote it"
     return None if (folder / LIST).is_file() else f"there is no {LIST} in it"
 
