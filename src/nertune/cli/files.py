@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.cli.showing import add_show
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -35,6 +37,8 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     convert.set_defaults(run=_convert)
+    add_fetch(data)
+    add_show(data)
 
 
 def add_doctor(commands: Commands) -> None:
