@@ -266,6 +266,15 @@ def test_wrong_files_are_told(folder: Pairs, tmp_path: Path) -> None:
         read(tmp_path / "empty", format="brat")
 
 
+def test_a_name_that_is_not_utf_8_is_told(folder: Pairs) -> None:
+    path = folder(doc=("a", ""), **{"文\u3000件": ("b", "")})
+    assert [d.id for d in read(path).documents] == ["doc", "文\u3000件"]
+    for suffix in (b".txt", b".ann"):
+        Path(os.fsdecode(os.fsencode(path) + b"/\xff" + suffix)).write_text("")
+    with pytest.raises(DataError, match="name is not UTF-8; rename it"):
+        read(path)
+
+
 def test_links_that_leave_the_folder_are_not_followed(folder: Pairs, tmp_path: Path) -> None:
     path = folder(doc=("a", "T1\tX 0 1\ta\n"))
     outside = tmp_path / "outside"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.data.records import iter_records, opened
+from nertune.data.records import forbidden_string, iter_records, opened
 from nertune.data.tally import Tally
 from nertune.errors import DataError
 
@@ -83,9 +83,9 @@ def read_bytes(path: str) -> bytes:
 def _pair(folder: str, name: str, id: str | None) -> Pair:
     stem = os.path.join(folder, name)
     text, annotations = f"{stem}.txt", f"{stem}.ann"
-    if not name.isprintable():
+    if forbidden_string(name) is not None:
         shown = os.fsencode(annotations).decode(errors="replace")
-        raise DataError("the file's name has characters in it that cannot be shown; rename it", path=shown)
+        raise DataError("the file's name is not UTF-8; rename it", path=shown)
     if not os.path.isfile(text):
         raise DataError(f"there is no {os.path.basename(text)} beside it", path=annotations)
     return Pair(text, annotations, f"{name}.ann", id)

@@ -83,7 +83,7 @@ def open_rows(
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
     with open_source(path, columns=columns) as source:
-        options = ReadOptions(limit, tuple(labels or ()), columns, offsets, predictions)
+        options = ReadOptions(limit, tuple(labels or ()), columns, offsets=offsets, predictions=predictions)
         yield Reading(source, chosen or sniffed(source), options)
 
 
