@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nertune import data
@@ -46,7 +47,10 @@ def evaluate_on(
     evaluation = evaluate(documents, predictions, seconds=time.monotonic() - started)
     if out is not None:
         write_folder(Path(out), evaluation, documents, predictions)
-        write_report(Path(out), documents, predictions, evaluation, source=source, model=model, train=train)
+        display = recognizer.renderer.spec.labels.display
+        write_report(
+            Path(out), documents, predictions, evaluation, source=source, model=model, train=train, display=display
+        )
     return evaluation
 
 
@@ -79,13 +83,27 @@ def calibrate_on(
 
 
 def convert(
-    source: str, target: str, *, source_format: str | None, target_format: str, template: str, answer: str
+    source: str,
+    target: str,
+    *,
+    source_format: str | None,
+    target_format: str,
+    template: str,
+    answer: str,
+    label_map: data.LabelMap | None = None,
 ) -> list[str]:
-    """Convert an annotated file, read the result back, and return what is to be said about both."""
+    """Convert an annotated file, read the result back, and return what is to be said about both.
+
+    `label_map`: other labels for those of the file.
+    """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     corpus = data.read(source, format=source_format)
     said = [f"{source}: {corpus.format}, {len(corpus.documents)} documents", *corpus.notes]
+    if label_map:
+        mapped = label_map.apply(corpus.documents)
+        corpus = replace(corpus, documents=mapped.documents)
+        said += label_map.notes(mapped.changes)
     if target_format == "alpaca":
         rows = _alpaca_rows(corpus, source, template, answer)
         data.write_alpaca(rows, Path(target))
@@ -125,7 +143,7 @@ def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -
     filled = spec.filled()
     before, after = filled.around_text()
     return [
-        data.AlpacaRow(filled.system or "", before + document.text + after, spec.answer.write(document))
+        data.AlpacaRow(filled.system or "", before + document.text + after, spec.write(document))
         for document in corpus.documents
     ]
 

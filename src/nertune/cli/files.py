@@ -6,7 +6,7 @@ import argparse
 import json
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, Parser
+from nertune.cli.options import Commands, Parser, label_map_of, map_option
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -28,6 +28,7 @@ def add_data(commands: Commands) -> None:
     )
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    map_option(convert)
     convert.set_defaults(run=_convert)
 
 
@@ -47,6 +48,7 @@ def _convert(options: argparse.Namespace) -> int:
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
+        label_map=label_map_of(options),
     ):
         say(line)
     return 0

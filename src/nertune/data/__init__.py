@@ -6,6 +6,7 @@ Readers know the formats and the ways in which files count offsets; past this ro
 from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, detect, read, write
 from nertune.data.formats import FORMATS
+from nertune.data.mapping import LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.split import Split, split, split_first
 from nertune.data.texts import read_texts
@@ -15,6 +16,7 @@ __all__ = [
     "FORMATS",
     "AlpacaRow",
     "Corpus",
+    "LabelMap",
     "PredictionFile",
     "SourceText",
     "Split",
