@@ -26,6 +26,7 @@ __all__ = [
     "StopReason",
     "best_of_each",
     "in_reading_order",
+    "label_title",
 ]
 
 StopReason = Literal["end", "length"]
@@ -211,7 +212,7 @@ class LabelSet:
 
     def title(self, name: str) -> str:
         """A label as people are shown it: `LOC (地点)`, or the label alone where a model sees no other."""
-        return f"{name} ({self.display[name]})" if name in self.display else name
+        return label_title(name, self.display)
 
     def shown(self) -> LabelSet:
         """The set as a model sees it: the display names are its labels, described as these are."""
@@ -238,6 +239,11 @@ class LabelSet:
 def in_reading_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     """Entities by start, outer before inner, then by label."""
     return tuple(sorted(entities, key=lambda e: (e.start, -e.end, e.label)))
+
+
+def label_title(name: str, display: Mapping[str, str]) -> str:
+    """A label as people are shown it: `LOC (地点)` where `display` has another name for it, which a model sees."""
+    return f"{name} ({display[name]})" if name in display else name
 
 
 def best_of_each(entities: Iterable[Entity]) -> tuple[Entity, ...]:

@@ -116,7 +116,7 @@ def map_option(parser: argparse.ArgumentParser) -> None:
 
 
 def label_map_of(options: argparse.Namespace) -> Any:
-    """The `nertune.data.LabelMap` of the option `--map`, empty where it was not given. Raises InputError for what is no rule."""
+    """The `nertune.data.LabelMap` of `--map`, empty where it was not given. Raises InputError for what is no rule."""
     from nertune.data import LabelMap
 
     return LabelMap.of_options(options.label_map)

@@ -89,6 +89,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     run = options.served_run or options.model
     train = trained_on(run, options.train, task=options.task) if options.out else None
+    if train and options.train:
+        train = label_map_of(options).apply(train).documents
     recognizer = open_recognizer(options)
     from nertune.commands import evaluate_on
 

@@ -21,7 +21,7 @@ def add_score(commands: Commands) -> None:
     score.add_argument("predicted", metavar="PRED", help="what the tool found, in any format that nertune reads")
     score.add_argument("--from", dest="source_format", metavar="F", help="format of GOLD (default: detected)")
     score.add_argument("--pred-from", metavar="F", help="format of PRED (default: detected)")
-    score.add_argument("--labels", metavar="A,B,C", help="display names to choose, where mentions carry several")
+    score.add_argument("--labels", metavar="A,B,C", help="names to choose, where mentions carry several")
     map_option(score)
     score.add_argument(
         "--missing-empty",

@@ -77,7 +77,9 @@ class LabelMap:
         for sources, target in rules.items():
             for source, other in _rule(sources, target):
                 if source in targets and targets[source] != other:
-                    raise InputError(f"label {source!r} is to become {_named(targets[source])} and {_named(other)}: keep one")
+                    raise InputError(
+                        f"label {source!r} is to become {_named(targets[source])} and {_named(other)}: keep one"
+                    )
                 targets[source] = other
         return cls(targets)
 
@@ -201,7 +203,11 @@ def _rule(sources: Any, target: Any) -> Iterator[tuple[str, str | None]]:
     """Each label of a rule's left side with what takes its place."""
     for value in (sources, target):
         if not isinstance(value, str) and value is not None:
-            quoted = f"put it in quotes, YAML reads it as {type(value).__name__}" if not isinstance(value, list | dict) else _HELP
+            quoted = (
+                f"put it in quotes, YAML reads it as {type(value).__name__}"
+                if not isinstance(value, list | dict)
+                else _HELP
+            )
             raise InputError(f"{value!r:.60} is no label: {quoted}")
     if sources is None:
         raise InputError(f"a rule without a label on its left: {_HELP}")
@@ -217,7 +223,6 @@ def _named(target: str | None) -> str:
 
 
 def _hint(source: str, seen: Mapping[str, int]) -> str:
-    near = difflib.get_close_matches(source, seen, n=1, cutoff=0.5)
-    if not near:
-        near = [label for label in seen if label.casefold() == source.casefold()][:1]
+    near = [label for label in seen if label.casefold() == source.casefold()]
+    near += difflib.get_close_matches(source, seen, n=1)
     return f"{source} (like {near[0]})" if near else source

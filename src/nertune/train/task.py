@@ -120,7 +120,9 @@ def _load(name: str, section: TaskSection) -> Task:
     labels = _checked(listed, [*train, *validation], file=section.data.train, at=at)
     template = (section.prompt or PromptSection()).load()
     if labels.descriptions and not template.has_descriptions:
-        notes += (f"{at}labels: the model does not see the descriptions, as the prompt has no {{descriptions}} for them",)
+        notes += (
+            f"{at}labels: the model does not see the descriptions, as the prompt has no {{descriptions}} for them",
+        )
     answer = section.answer if section.answer is not None else "inline"
     form = parse_answer(answer)
     if isinstance(answer, str) or "depth" not in answer:

@@ -162,6 +162,25 @@ def test_a_cell_of_the_confusion_matrix_shows_its_sentences(browser, written):
     assert browser.run("document.getElementById('count').textContent") == "60 of 60 texts"
 
 
+def test_labels_are_shown_with_their_display_names_and_chosen_by_their_own(browser, pairs, tmp_path):
+    gold, predicted = pairs(20)
+    build_report(gold, predicted, title="t", display={"书名": "BOOK", "人名": "<b>PER"}).write(tmp_path)
+    browser.open(tmp_path / "report.html")
+    assert "书名 (BOOK)" in browser.run("document.getElementById('labels').textContent")
+    assert "组织 (" not in browser.run("document.body.innerText")
+    assert browser.run("document.querySelectorAll('main b').length") == 10  # the error classes' names
+    titles = "[...document.querySelectorAll('.matrix button')].map(b => b.title)"
+    assert "annotated 人名 (<b>PER), predicted (nothing): 20" in browser.run(titles)
+    browser.run(
+        "[...document.querySelectorAll('.matrix button')].find(b => b.title.includes('predicted 书名 (BOOK): ')).click()"
+    )
+    options = "[...document.getElementById('label').options].map(o => [o.value, o.textContent])"
+    assert ["书名", "书名 (BOOK)"] in browser.run(options)
+    assert "书名 (BOOK)" in browser.run(
+        "document.querySelector('.doc .tag').parentNode.parentNode.parentNode.parentNode.textContent"
+    )
+
+
 def test_keys_turn_pages_and_search(browser, written):
     browser.open(written)
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nertune.evaluate.report.summary import label_title
+from nertune.schema import label_title
 
 __all__ = ["literal", "markdown"]
 
@@ -62,9 +62,7 @@ def _errors(value: Mapping[str, Any]) -> str:
     pairs = sorted(
         (item for item in errors["confusion"] if item["gold"] != item["predicted"]), key=lambda item: -item["count"]
     )
-    confused = [
-        (shown(item["gold"]), shown(item["predicted"]), item["count"]) for item in pairs[:_SHOWN]
-    ]
+    confused = [(shown(item["gold"]), shown(item["predicted"]), item["count"]) for item in pairs[:_SHOWN]]
     return (
         f"## Errors\n\n{errors['gold']} annotated mentions and {errors['predicted']} predicted ones, each in one class.\n\n"
         + _table(("class", "count", "meaning"), rows)
@@ -77,7 +75,12 @@ def _breakdowns(value: Mapping[str, Any]) -> str:
     for name, title in value["breakdowns"].items():
         shown = _labels(value) if name == "label" else str
         rows = [
-            (shown(row["name"]), *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")), row["gold"], row["predicted"])
+            (
+                shown(row["name"]),
+                *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")),
+                row["gold"],
+                row["predicted"],
+            )
             for row in value["errors"]["breakdowns"][name]
         ]
         head = (name, "precision", "recall", "F1", "annotated", "predicted")

@@ -8,8 +8,9 @@ from typing import Any
 from nertune.evaluate.errors import ErrorReport
 from nertune.evaluate.evaluation import Evaluation, LabelScore
 from nertune.evaluate.findings import Kind
+from nertune.schema import label_title
 
-__all__ = ["label_title", "summary"]
+__all__ = ["summary"]
 
 _FEW = 10  # mentions below which a label's figures are chance
 _ERRORS: dict[Kind, str] = {
@@ -24,11 +25,6 @@ _ERRORS: dict[Kind, str] = {
     "spurious": "marks something that is not annotated",
     "hallucinated": "names something that is not in the text",
 }
-
-
-def label_title(name: str, display: Mapping[str, str]) -> str:
-    """A label as people are shown it: `LOC (地点)` where a model sees another name."""
-    return f"{name} ({display[name]})" if name in display else name
 
 
 def summary(
@@ -125,7 +121,11 @@ def _look(evaluation: Evaluation, errors: ErrorReport, display: Mapping[str, str
             f"{_places(len(errors.suspects))} where the model is sure of something else than the annotation: these may be "
             "errors of the annotation."
         )
-    few = sorted(label_title(name, display) for name, score in evaluation.metrics["span"].labels.items() if 0 < score.support < _FEW)
+    few = sorted(
+        label_title(name, display)
+        for name, score in evaluation.metrics["span"].labels.items()
+        if 0 < score.support < _FEW
+    )
     if few:
         said.append(f"Too few mentions to judge by: {', '.join(few[:5])}{', …' if len(few) > 5 else ''}.")
     return said
