@@ -111,7 +111,7 @@ def test_mentions_not_in_the_text_are_counted(array: Array) -> None:
     corpus = read(array([row("北京", [a, a, {"label": "a", "text": "南京"}, {"label": "a", "text": ""}])]))
     assert len(corpus.documents[0].entities) == 1
     assert corpus.notes == (
-        "spans: none in this format; mentions placed by order of occurrence: 1",
+        "spans: none in this file; mentions placed by order of occurrence: 1",
         "mentions left out, because the text does not hold them (so often): 3",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ def test_labels_are_made_one_left_out_and_counted():
     documents, changes = label_map.apply([Document.of(TEXT, SPANS, id="a"), Document.of(TEXT, [("GPE", 0, 2)])])
     assert _spans(documents[0]) == [("ORG", 0, 4), ("地点", 0, 2), ("地点", 5, 7)]
     assert (documents[0].id, _spans(documents[1])) == ("a", [("地点", 0, 2)])
-    assert changes == Changes({"ORG": 1, "GPE": 3, "LOC": 1, "TIME": 1}, merged=1)
+    assert changes == Changes(Counter({"ORG": 1, "GPE": 3, "LOC": 1, "TIME": 1}), merged=1)
     assert label_map.notes(changes) == (
         "mentions given another label: GPE to 地点 (3), LOC to 地点 (1)",
         "mentions left out, as the label map says: TIME (1)",
@@ -73,6 +75,18 @@ def test_a_document_that_nothing_concerns_is_the_very_same():
         assert (found is document) == ("GPE,ORG" not in rules)
     assert LabelMap.parse({"GPE": "GPE"}).apply_document(document)[0] is document
     assert not LabelMap()
+
+
+def test_rows_are_mapped_as_they_come(tmp_path):
+    data.write([Document.of(TEXT, SPANS, id="a"), Document("无")], tmp_path / "f.jsonl", format="entities")
+    label_map, total = LabelMap.parse({"GPE,LOC": "LOC", "TIME": None}), Changes()
+    with data.open_rows(tmp_path / "f.jsonl") as reading:
+        rows = label_map.rows(reading, total)
+        first = next(rows)
+        assert _spans(first.document) == [("ORG", 0, 4), ("LOC", 0, 2), ("LOC", 5, 7)]
+        assert (first.raw.line, len(first.raw.mentions), total.seen["GPE"], total.merged) == (1, 5, 2, 1)
+        assert [row.document.text for row in rows] == ["无"]
+    assert total == label_map.apply(data.read(tmp_path / "f.jsonl").documents).changes
 
 
 def test_options_are_rules_or_files_of_rules(tmp_path):

@@ -39,9 +39,9 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from nertune.commands import convert
+    from nertune.conversion import convert
 
-    for line in convert(
+    conversion = convert(
         options.source,
         options.target,
         source_format=options.source_format,
@@ -49,9 +49,10 @@ def _convert(options: argparse.Namespace) -> int:
         template=options.template,
         answer=options.answer,
         label_map=label_map_of(options),
-    ):
+    )
+    for line in conversion.said:
         say(line)
-    return 0
+    return 0 if conversion.complete else 3
 
 
 def _doctor(options: argparse.Namespace) -> int:

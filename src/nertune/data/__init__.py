@@ -4,10 +4,11 @@ Readers know the formats and the ways in which files count offsets; past this ro
 """
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
-from nertune.data.corpus import Corpus, detect, read, write
-from nertune.data.formats import FORMATS
-from nertune.data.mapping import LabelMap
+from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
+from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.spans import Row
 from nertune.data.split import Split, split, split_first
 from nertune.data.texts import read_texts
 from nertune.schema import SourceText
@@ -15,12 +16,17 @@ from nertune.schema import SourceText
 __all__ = [
     "FORMATS",
     "AlpacaRow",
+    "Changes",
     "Corpus",
     "LabelMap",
     "PredictionFile",
+    "Reading",
+    "Row",
     "SourceText",
     "Split",
+    "WritableFormat",
     "detect",
+    "open_rows",
     "read",
     "read_predictions",
     "read_texts",
@@ -28,4 +34,5 @@ __all__ = [
     "split_first",
     "write",
     "write_alpaca",
+    "writer",
 ]

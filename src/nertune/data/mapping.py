@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import yaml
 
+from nertune.data.spans import Row
 from nertune.errors import InputError, MissingFileError
 from nertune.schema import Document, LabelSet, Prediction, best_of_each
 
@@ -30,15 +31,20 @@ _COMMA, _EQUALS = re.compile(r"(?<!\\),"), re.compile(r"(?<!\\)=")
 _HELP = "write LABEL=OTHER, 'A,B=OTHER' to make several one, LABEL= to leave its mentions out, or name a .yaml file of rules"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Changes:
     """What a map met: mentions by the label they had, and how many of them became equal to another and were kept once."""
 
-    seen: Mapping[str, int] = field(default_factory=dict)
+    seen: Counter[str] = field(default_factory=Counter)
     merged: int = 0
 
+    def add(self, other: Changes) -> None:
+        """Count the other's too."""
+        self.seen.update(other.seen)
+        self.merged += other.merged
+
     def __add__(self, other: Changes) -> Changes:
-        return Changes(Counter(self.seen) + Counter(other.seen), self.merged + other.merged)
+        return Changes(self.seen + other.seen, self.merged + other.merged)
 
 
 class Mapped(NamedTuple, Generic[_Read]):
@@ -123,14 +129,19 @@ class LabelMap:
 
     def apply(self, documents: Iterable[_Read]) -> Mapped[_Read]:
         """Documents or predictions with their labels mapped, in their order, and what changed in all of them."""
-        seen: Counter[str] = Counter()
-        merged, found = 0, list[_Read]()
+        total, found = Changes(), list[_Read]()
         for document in documents:
             mapped, changes = self.apply_document(document)
-            seen.update(changes.seen)
-            merged += changes.merged
+            total.add(changes)
             found.append(mapped)
-        return Mapped(tuple(found), Changes(seen, merged))
+        return Mapped(tuple(found), total)
+
+    def rows(self, rows: Iterable[Row], total: Changes) -> Iterator[Row]:
+        """Rows as they are read, their documents mapped; `total` counts what changed so far."""
+        for row in rows:
+            document, changes = self.apply_document(row.document)
+            total.add(changes)
+            yield row if document is row.document else row._replace(document=document)
 
     def notes(self, changes: Changes) -> tuple[str, ...]:
         """What is to be said: what was done, and which labels of the map do not occur. Empty without rules."""

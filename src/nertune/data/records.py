@@ -33,6 +33,7 @@ __all__ = [
     "line_record",
     "opened",
     "records_of",
+    "shortened",
     "skip_space",
     "without_bom",
 ]
@@ -41,6 +42,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPE_TO_CHECK = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 _EXCERPT = 30  # characters shown on either side of an error
+_LONGEST = 1 << 26  # bytes of a line that holds one record
 
 
 class NotJsonError(DataError):
@@ -147,9 +149,9 @@ def describe(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the string {_shortened(value)!r}"
+        return f"the string {shortened(value)!r}"
     if isinstance(value, int | float):
-        return f"the number {_shortened(repr(value))}"
+        return f"the number {shortened(repr(value))}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return f"an object with the keys {_listed(value)}" if isinstance(value, dict) and value else "an empty object"
@@ -173,9 +175,13 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
     """The records of an open file; `path` is its name in messages. Raises as `iter_records` does."""
     number = 0
     begun = False
-    for number, raw in enumerate(file, 1):
+    while raw := file.readline(_LONGEST + 1):
+        number += 1
         if number == 1:
             raw = without_bom(raw, path)
+        if len(raw) > _LONGEST and (begun or raw.lstrip()[:1] != b"["):
+            message = f"the line is longer than {_LONGEST >> 20} MiB, which no record is; is this the right file?"
+            raise DataError(message, path=path, line=number)
         line = decoded(raw, path, number)
         start = skip_space(line, 0)
         if start == len(line):
@@ -184,7 +190,7 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
             yield from _array(line + decoded(file.read(), path, number + 1), path, number)
             return
         if not begun and line[start] != "{":
-            raise NotJsonError(_shortened(line[start:].rstrip()), path=path, line=number)
+            raise NotJsonError(shortened(line[start:].rstrip()), path=path, line=number)
         begun = True
         yield line_record(line.rstrip("\r\n"), start, path, number)
     if not begun:
@@ -242,7 +248,7 @@ def checked_record(value: object, raw: str, path: str, line: int) -> Record:
         found = forbidden_string(value)
         if found is not None:
             kind = "a NUL character" if "\0" in found else "half of a surrogate pair, which is no character"
-            raise DataError(f"holds {kind}: {_shortened(found)!a}; remove it", path=path, line=line)
+            raise DataError(f"holds {kind}: {shortened(found)!a}; remove it", path=path, line=line)
     return Record(path, line, value)
 
 
@@ -316,10 +322,11 @@ def _label_problem(label: str) -> str | None:
     return None
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """The beginning of a text, for messages."""
     return text if len(text) <= 2 * _EXCERPT else text[: 2 * _EXCERPT - 1] + "…"
 
 
 def _listed(keys: Iterable[str]) -> str:
-    names = [repr(_shortened(key)) for key in keys]
+    names = [repr(shortened(key)) for key in keys]
     return ", ".join(names[:12] + ["…"] * (len(names) > 12)) or "(none)"
