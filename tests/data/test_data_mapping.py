@@ -120,9 +120,9 @@ def test_an_option_that_is_no_rule_is_refused_with_the_way_to_write_one(option, 
         ("- a", "expected labels and what takes their place"),
         ("NO: x", "False is no label: put it in quotes, YAML reads it as bool"),
         ("ORG: 3", "3 is no label: put it in quotes, YAML reads it as int"),
-        ("GPE: -", r"\[None\] is no label: write LABEL=OTHER"),
+        ("GPE: [a]", r"\['a'\] is no label: write LABEL=OTHER"),
         ("GPE: x\n'GPE,LOC': y", "label 'GPE' is to become 'x' and 'y': keep one"),
-        ("a: [", "not a YAML file of rules"),
+        ("a: [", r"not a YAML file of rules \(a dash alone"),
     ],
 )
 def test_a_file_of_rules_is_refused_by_name(tmp_path, content, message):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+if TYPE_CHECKING:
+    from nertune.data import LabelMap
 
 __all__ = [
     "MODEL",
@@ -115,8 +118,8 @@ def map_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def label_map_of(options: argparse.Namespace) -> Any:
-    """The `nertune.data.LabelMap` of `--map`, empty where it was not given. Raises InputError for what is no rule."""
+def label_map_of(options: argparse.Namespace) -> LabelMap:
+    """The map of `--map`, empty where it was not given. Raises InputError for what is no rule."""
     from nertune.data import LabelMap
 
     return LabelMap.of_options(options.label_map)

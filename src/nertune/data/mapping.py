@@ -79,15 +79,7 @@ class LabelMap:
         """
         if not isinstance(rules, Mapping):
             raise InputError(f"expected labels and what takes their place, such as {{GPE: LOC}}, found {rules!r:.60}")
-        targets: dict[str, str | None] = {}
-        for sources, target in rules.items():
-            for source, other in _rule(sources, target):
-                if source in targets and targets[source] != other:
-                    raise InputError(
-                        f"label {source!r} is to become {_named(targets[source])} and {_named(other)}: keep one"
-                    )
-                targets[source] = other
-        return cls(targets)
+        return cls(_one_each(rule for sources, target in rules.items() for rule in _rule(sources, target)))
 
     @classmethod
     def of_options(cls, options: Iterable[str]) -> LabelMap:
@@ -95,21 +87,7 @@ class LabelMap:
 
         Raises MissingFileError, and InputError with the option for what is no rule.
         """
-        targets: dict[str, str | None] = {}
-        for option in options:
-            found = _of_option(option).targets
-            for source, target in found.items():
-                if source in targets and targets[source] != target:
-                    raise InputError(
-                        f"--map: label {source!r} is to become {_named(targets[source])} and {_named(target)}: keep one"
-                    )
-            targets |= found
-        return cls(targets)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The labels that it says something about."""
-        return tuple(self.targets)
+        return cls(_one_each(rule for option in options for rule in _of_option(option).targets.items()))
 
     def apply_document(self, document: _Read) -> tuple[_Read, Changes]:
         """A document or prediction with its labels mapped, and what changed; the very same one where nothing did.
@@ -180,6 +158,15 @@ class LabelMap:
                 yield item if target == item.label else replace(item, label=target)
 
 
+def _one_each(rules: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
+    """The rules by label. Raises InputError for a label with two of them."""
+    targets: dict[str, str | None] = {}
+    for source, target in rules:
+        if targets.setdefault(source, target) != target:
+            raise InputError(f"label {source!r} is to become {_named(targets[source])} and {_named(target)}: keep one")
+    return targets
+
+
 def _of_option(option: str) -> LabelMap:
     sides = _EQUALS.split(option)
     if Path(option).suffix.lower() in _SUFFIXES and (len(sides) == 1 or Path(option).is_file()):
@@ -203,7 +190,9 @@ def _read(path: str | os.PathLike[str]) -> LabelMap:
     except UnicodeDecodeError as error:
         raise InputError(f"{shown}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{shown}: not a YAML file of rules: {' '.join(str(error).split()):.200}") from error
+        raise InputError(
+            f"{shown}: not a YAML file of rules (a dash alone wants quotes): {' '.join(str(error).split()):.200}"
+        ) from error
     try:
         return LabelMap.parse(rules)
     except InputError as error:
