@@ -50,7 +50,7 @@ def test_a_map_is_applied_once_after_reading_and_told(recipe, coded):
         f"{coded}: mentions that became equal to another by it and are kept once: 1",
         f"{coded}: the label map names what no mention bears: ORGG. Labels there: GPE, LOC, PER, TIME",
     ]
-    assert list(task.notes) == expected * 2
+    assert [note for note in task.notes if note.startswith(str(coded))] == expected * 2
     assert task.labels == LabelSet(("PER", "LOC"), {"PER": "人名", "LOC": "地点"}, {"LOC": "城市、河流"})
 
 
