@@ -392,7 +392,7 @@
     const chars = Array.from(text);  // offsets count code points
     const language = tongue(text);
     const side = (title, entities, said) => h("div.side", null, h("h4", null, title), h("div.text", {lang: language, dir: "auto"}, marked(chars, entities, said)));
-    const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, D.labels[place])])) : null;
+    const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, shown(D.labels[place]))])) : null;
     const remarks = {cut: "the answer or the text was cut off", unreadable: "the answer could not be read"};
     return h("article.doc", null,
       h("div.soft", null, h("span", null, "#" + number), id !== null && h("bdi", null, id), remark && h("span", null, remarks[remark])),
@@ -421,7 +421,7 @@
     };
     const end = ({e, node}) => {
       const off = CLASSES[e[3]] !== "correct";
-      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(D.labels[e[2]])}, D.labels[e[2]] + (off && said(e) ? " · " + CLASSES[e[3]] : "")));
+      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(shown(D.labels[e[2]]))}, shown(D.labels[e[2]]) + (off && said(e) ? " · " + CLASSES[e[3]] : "")));
     };
     edges.forEach((position, place) => {
       const again = [];
