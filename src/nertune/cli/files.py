@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser, label_map_of, map_option
+from nertune.cli.showing import add_show
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -30,6 +32,8 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     map_option(convert)
     convert.set_defaults(run=_convert)
+    add_fetch(data)
+    add_show(data)
 
 
 def add_doctor(commands: Commands) -> None:
