@@ -143,9 +143,9 @@ def test_other_ways_in_which_rules_cannot_be_read(tmp_path):
         LabelMap.of_options(["A=B", "A="])
 
 
-def test_names_to_choose_in_reading_are_those_wanted_and_those_that_become_them(tmp_path):
+def test_names_to_choose_in_reading_are_those_wanted_and_those_of_the_map(tmp_path):
     label_map = LabelMap.parse({"GPE": "LOC", "TIME": None, "X": "Y"})
-    assert label_map.wanted(("LOC", "ORG")) == ("LOC", "ORG", "GPE")
+    assert label_map.wanted(("LOC", "ORG")) == ("LOC", "ORG", "GPE", "TIME")
     assert label_map.wanted(None) is None
     path = tmp_path / "names.jsonl"
     path.write_text(

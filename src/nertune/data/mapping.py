@@ -146,10 +146,14 @@ class LabelMap:
         return (f"the label map names what no mention bears: {', '.join(missing)}. Labels there: {there}",)
 
     def wanted(self, labels: Sequence[str] | None) -> tuple[str, ...] | None:
-        """The names to choose in reading where mentions carry several: those of `labels` and those that become one of them."""
+        """The names to choose in reading where mentions carry several: `labels`, what becomes one of them, what is left out."""
         if labels is None:
             return None
-        return (*labels, *(s for s, target in self.targets.items() if target in labels and s not in labels))
+        known = (*labels, None)
+        return (
+            *labels,
+            *(source for source, target in self.targets.items() if target in known and source not in known),
+        )
 
     def _renamed(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
