@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from types import MappingProxyType
+from typing import Any, NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
@@ -45,27 +46,31 @@ def convert(
     template: str,
     answer: str,
     label_map: data.LabelMap = _AS_THEY_ARE,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
-    `label_map`: other labels for those of the file, given right after reading.
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
+    `label_map`: other labels for those of the file, given right after reading. `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     if target_format == "alpaca":
-        return _to_rows(source, target, source_format, template, answer, label_map)
+        corpus = data.read(source, format=source_format, **reading)
+        documents, changes = label_map.apply(corpus.documents)
+        corpus = replace(corpus, documents=documents, notes=(*corpus.notes, *label_map.notes(changes)))
+        return _to_rows(source, target, corpus, template, answer)
     writer = data.writer(target_format, path=target)
     listed = _left_out_path(target)
-    with data.open_rows(source, format=source_format) as reading:
+    with data.open_rows(source, format=source_format, **reading) as rows:
         changes = data.Changes()
-        passage = _Passage(writer, label_map.rows(reading, changes))
+        passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
         said = [
-            f"{source}: {reading.format}, {passage.counts['read']:,} documents",
-            *reading.notes(),
+            f"{source}: {rows.format}, {passage.counts['read']:,} documents",
+            *rows.notes(),
             *label_map.notes(changes),
             *passage.losses(),
         ]
@@ -118,7 +123,15 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
     whole = (
         {} if document is not None else {"document": "left out: " + ", ".join(sorted({loss.kind for loss in losses}))}
     )
-    return {"line": row.raw.line, "id": row.document.id, "text": row.document.text, **whole, "entities": entities}
+    where = {} if row.raw.file is None else {"file": row.raw.file}
+    return {
+        **where,
+        "line": row.raw.line,
+        "id": row.document.id,
+        "text": row.document.text,
+        **whole,
+        "entities": entities,
+    }
 
 
 def _digest(document: Document) -> bytes:
@@ -128,7 +141,9 @@ def _digest(document: Document) -> bytes:
 
 def _unlike(target: str, format: str, digests: Sequence[bytes]) -> list[int]:
     """Read the target back; the numbers of the documents that are not what was to be written."""
-    with data.open_rows(target, format=format) as reading:
+    # What was written is known, and not left to what spans without surfaces seem to say.
+    offsets: data.Offsets | None = "code-points" if data.FORMATS[format].elects else None
+    with data.open_rows(target, format=format, offsets=offsets) as reading:
         found = (_digest(row.document) for row in reading)
         return [number for number, (a, b) in enumerate(zip_longest(digests, found), 1) if a != b]
 
@@ -137,15 +152,9 @@ def _left_out_path(target: str) -> Path:
     return Path(target.rstrip("/") + ".left-out.jsonl")
 
 
-def _to_rows(
-    source: str, target: str, source_format: str | None, template: str, answer: str, label_map: data.LabelMap
-) -> Conversion:
+def _to_rows(source: str, target: str, corpus: data.Corpus, template: str, answer: str) -> Conversion:
     """To alpaca rows, whose prompt is a template's."""
-    corpus = data.read(source, format=source_format)
     said = [f"{source}: {corpus.format}, {len(corpus.documents):,} documents", *corpus.notes]
-    documents, changes = label_map.apply(corpus.documents)
-    corpus = replace(corpus, documents=documents)
-    said += label_map.notes(changes)
     rows = _alpaca_rows(corpus, source, template, answer)
     data.write_alpaca(rows, Path(target))
     said.append(f"{Path(target).parent / 'dataset_info.json'}: entry {Path(target).stem!r}")

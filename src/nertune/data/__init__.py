@@ -9,6 +9,7 @@ from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS, WritableFormat
 from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import (
     Grouping,
@@ -32,6 +33,7 @@ __all__ = [
     "FewShot",
     "Grouping",
     "LabelMap",
+    "Offsets",
     "PredictionFile",
     "Reading",
     "Row",
