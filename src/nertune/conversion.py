@@ -51,7 +51,8 @@ def convert(
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
-    `label_map`: other labels for those of the file, given right after reading. `reading`: what else `data.open_rows` takes for the source.
+    `label_map`: other labels for those of the file, given right after reading.
+    `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
