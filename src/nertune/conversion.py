@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from nertune.schema import Document
 
 __all__ = ["Conversion", "convert"]
 
+_AS_THEY_ARE = data.LabelMap()
 _READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
 
 
@@ -44,27 +46,35 @@ def convert(
     template: str,
     answer: str,
     scheme: data.Scheme | None = None,
+    label_map: data.LabelMap = _AS_THEY_ARE,
     reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
-    `scheme`: that of the tags, for targets that have tags. `reading`: what else `data.open_rows` takes for the source.
+    `scheme`: that of the tags, for targets that have tags.
+    `label_map`: other labels for those of the file, given right after reading.
+    `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     if target_format == "alpaca" and scheme is None:
-        return _to_rows(source, target, data.read(source, format=source_format, **reading), template, answer)
+        corpus = data.read(source, format=source_format, **reading)
+        documents, changes = label_map.apply(corpus.documents)
+        corpus = replace(corpus, documents=documents, notes=(*corpus.notes, *label_map.notes(changes)))
+        return _to_rows(source, target, corpus, template, answer)
     writer = data.writer(target_format, path=target, scheme=scheme)
     listed = _left_out_path(target)
     with data.open_rows(source, format=source_format, **reading) as rows:
-        passage = _Passage(writer, rows)
+        changes = data.Changes()
+        passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
         said = [
             f"{source}: {rows.format}, {passage.counts['read']:,} documents",
             *rows.notes(),
+            *label_map.notes(changes),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
@@ -116,7 +126,15 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
     whole = (
         {} if document is not None else {"document": "left out: " + ", ".join(sorted({loss.kind for loss in losses}))}
     )
-    return {"line": row.raw.line, "id": row.document.id, "text": row.document.text, **whole, "entities": entities}
+    where = {} if row.raw.file is None else {"file": row.raw.file}
+    return {
+        **where,
+        "line": row.raw.line,
+        "id": row.document.id,
+        "text": row.document.text,
+        **whole,
+        "entities": entities,
+    }
 
 
 def _digest(document: Document) -> bytes:
@@ -126,7 +144,9 @@ def _digest(document: Document) -> bytes:
 
 def _unlike(target: str, format: str, digests: Sequence[bytes]) -> list[int]:
     """Read the target back; the numbers of the documents that are not what was to be written."""
-    with data.open_rows(target, format=format) as reading:
+    # What was written is known, and not left to what spans without surfaces seem to say.
+    offsets: data.Offsets | None = "code-points" if data.FORMATS[format].elects else None
+    with data.open_rows(target, format=format, offsets=offsets) as reading:
         found = (_digest(row.document) for row in reading)
         return [number for number, (a, b) in enumerate(zip_longest(digests, found), 1) if a != b]
 
@@ -169,7 +189,7 @@ def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -
     filled = spec.filled()
     before, after = filled.around_text()
     return [
-        data.AlpacaRow(filled.system or "", before + document.text + after, spec.answer.write(document))
+        data.AlpacaRow(filled.system or "", before + document.text + after, spec.write(document))
         for document in corpus.documents
     ]
 

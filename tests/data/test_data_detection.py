@@ -1,42 +1,72 @@
-"""Each format knows its own files and no other's: a sample of each, of what its users have."""
+"""Every format knows its own files and claims no other's: a sample of each, offered to all."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from nertune.data import FORMATS, detect
+from nertune.data import detect
 
-# (format, content)
+
+def lines(*rows: object) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+# (format, the file's name, its content); a name with a slash makes a folder, which is what is detected.
 SAMPLES = [
-    ("cluener", '{"text": "叶老桂", "label": {"name": {"叶老桂": [[0, 2]]}}}'),
-    ("cluener", '{"id": 1, "text": "叶老桂"}'),
-    ("entities", '{"text": "叶老桂", "entities": [{"start": 0, "end": 3, "label": "name", "text": "叶老桂"}]}'),
+    ("cluener", "train.jsonl", lines({"text": "在北京", "label": {"地点": {"北京": [[1, 2]]}}})),
+    ("cluener", "test.jsonl", lines({"id": 1, "text": "在北京"})),
+    ("entities", "cmeee.json", json.dumps([{"text": "a", "entities": [{"start_idx": 0, "end_idx": 0, "type": "x"}]}])),
+    ("entities", "empty.jsonl", lines({"text": "a", "entities": []})),
     (
         "entities",
-        '[{"text": "叶老桂", "entities": [{"start_idx": 0, "end_idx": 2, "type": "name", "entity": "叶老桂"}]}]',
+        "doccano-relations.jsonl",
+        lines(
+            {
+                "id": 1,
+                "text": "a",
+                "entities": [{"id": 2, "label": "x", "start_offset": 0, "end_offset": 1}],
+                "relations": [],
+            }
+        ),
     ),
-    ("entities", '{"text": "a", "entities": []}'),
-    ("conll", "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n"),
-    ("conll", "-DOCSTART- -X- O O\n\nEU NNP B-NP I-ORG\nrejects VBZ B-VP O\n"),
-    ("conll", "叶\tB-PER\n老\tI-PER\n"),
-    ("conll", "# id = 3\n# text = a b\na\tO\nb\tS-X\n"),
-    ("conll", "[ O\n北 B-LOC\n] O\n"),
-    ("hf", '{"id": "0", "tokens": ["EU"], "ner_tags": [3]}'),
-    ("hf", '{"id": "0", "text": "EU", "tokens": ["EU"], "ner_tags": ["B-ORG"]}'),
-    ("hf", '[{"tokens": ["EU"], "tags": [3]}]'),
-    ("spacy", '[["Uber blew", {"entities": [[0, 4, "ORG"]]}]]'),
-    ("spacy", '["Uber blew", {"entities": [[0, 4, "ORG"]]}]\n'),
-    ("spacy", '{"classes": ["ORG"], "annotations": [["Uber blew", {"entities": [[0, 4, "ORG"]]}]]}'),
-    ("spacy", '{"text": "Uber", "entities": []}\n{"text": "Uber", "entities": [[0, 4, "ORG"]]}'),
-    ("spacy", '{"text": "Uber", "ents": [{"start": 0, "end": 4, "label": "ORG"}], "tokens": []}'),
-    ("spacy", '[{"id": 0, "paragraphs": [{"raw": "Uber", "sentences": []}]}]'),
+    (
+        "doccano",
+        "export.jsonl",
+        lines({"id": 1, "text": "a", "label": []}, {"id": 2, "text": "a", "label": [[0, 1, "x"]]}),
+    ),
+    ("doccano", "labels.jsonl", lines({"text": "a", "labels": [[0, 1, "x"]]})),
+    ("doccano", "data.jsonl", lines({"id": 1, "data": "a", "label": [[0, 1, "x"]]})),
+    ("doccano", "old.jsonl", lines({"text": "a", "annotations": [{"label": 1, "start_offset": 0, "end_offset": 1}]})),
+    ("labelstudio", "tasks.json", json.dumps([{"id": 1, "data": {"text": "a"}, "annotations": [{"result": []}]}])),
+    ("labelstudio", "unannotated.json", json.dumps([{"data": {"text": "a"}}])),
+    ("labelstudio", "min.json", json.dumps([{"text": "a", "ner": [{"start": 0, "end": 1, "labels": ["x"]}]}])),
+    ("alpaca", "alpaca.json", json.dumps([{"instruction": "i", "input": "a", "output": "[]"}])),
+    ("brat", "folder/doc.txt folder/doc.ann", "T1\tX 0 1\tT\n"),
+    ("brat", "doc.ann", "T1\tX 0 1\tT\n"),
+    ("conll", "file", "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n"),
+    ("conll", "file", "-DOCSTART- -X- O O\n\nEU NNP B-NP I-ORG\nrejects VBZ B-VP O\n"),
+    ("conll", "file", "叶\tB-PER\n老\tI-PER\n"),
+    ("conll", "file", "# id = 3\n# text = a b\na\tO\nb\tS-X\n"),
+    ("conll", "file", "[ O\n北 B-LOC\n] O\n"),
+    ("hf", "file", '{"id": "0", "tokens": ["EU"], "ner_tags": [3]}'),
+    ("hf", "file", '{"id": "0", "text": "EU", "tokens": ["EU"], "ner_tags": ["B-ORG"]}'),
+    ("hf", "file", '[{"tokens": ["EU"], "tags": [3]}]'),
+    ("spacy", "file", '[["Uber blew", {"entities": [[0, 4, "ORG"]]}]]'),
+    ("spacy", "file", '["Uber blew", {"entities": [[0, 4, "ORG"]]}]\n'),
+    ("spacy", "file", '{"classes": ["ORG"], "annotations": [["Uber blew", {"entities": [[0, 4, "ORG"]]}]]}'),
+    ("spacy", "file", '{"text": "Uber", "entities": []}\n{"text": "Uber", "entities": [[0, 4, "ORG"]]}'),
+    ("spacy", "file", '{"text": "Uber", "ents": [{"start": 0, "end": 4, "label": "ORG"}], "tokens": []}'),
+    ("spacy", "file", '[{"id": 0, "paragraphs": [{"raw": "Uber", "sentences": []}]}]'),
 ]
 
 
-@pytest.mark.parametrize(("name", "content"), SAMPLES)
-def test_each_is_told(tmp_path: Path, name: str, content: str) -> None:
-    assert name in FORMATS
-    (tmp_path / "file").write_text(content, encoding="utf-8")
-    assert detect(tmp_path / "file") == name
+@pytest.mark.parametrize(("format", "name", "content"), SAMPLES)
+def test_each_sample_is_known(tmp_path: Path, format: str, name: str, content: str) -> None:
+    for part in name.split():
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part).write_text(content, encoding="utf-8")
+    first = name.split()[0]
+    assert detect(tmp_path / (first.split("/")[0])) == format

@@ -58,9 +58,9 @@ def test_a_saved_dataset(table: datasets.Dataset, tmp_path: Path) -> None:
 def test_saved_splits(table: datasets.Dataset, tmp_path: Path) -> None:
     datasets.DatasetDict({"train": table, "test": table.select([1])}).save_to_disk(tmp_path / "saved")
     assert read(tmp_path / "saved", split="test").documents == FOUND[1:]
-    with pytest.raises(DataError, match=r"saved: holds the splits train, test; name one \(--split\)"):
+    with pytest.raises(DataError, match=r"saved: holds the splits 'train', 'test'; name one \(--split\)"):
         read(tmp_path / "saved")
-    with pytest.raises(DataError, match="has no split 'dev'; it holds the splits train, test; name one"):
+    with pytest.raises(DataError, match="has no split 'dev'; it holds the splits 'train', 'test'; name one"):
         read(tmp_path / "saved", split="dev")
     out = tmp_path / "out.jsonl"
     assert main(["data", "convert", str(tmp_path / "saved"), str(out), "--split", "train"]) == 0
@@ -93,8 +93,31 @@ def test_a_folder_of_the_hub(table: datasets.Dataset, tmp_path: Path) -> None:
     table.to_parquet(tmp_path / "hub" / "data" / "validation.parquet")
     assert detect(tmp_path / "hub") == "hf"
     assert read(tmp_path / "hub", split="train").documents == FOUND
-    with pytest.raises(DataError, match="holds the splits train, validation"):
+    with pytest.raises(DataError, match="holds the splits 'train', 'validation'"):
         read(tmp_path / "hub")
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (
+            ("conll2003/train/0000.parquet", "conll2003/train/0001.parquet", "conll2003/test/0000.parquet"),
+            "test, train",
+        ),
+        (("en/train/0000.parquet", "zh/train/0000.parquet"), "en/train, zh/train"),
+        (("en/train-00000-of-00001.parquet", "zh/test-00000-of-00001-a1b2.parquet"), "en/train, zh/test"),
+        (("train.parquet", "validation.parquet"), "train, validation"),
+    ],
+)
+def test_splits_are_named_after_files_and_folders(
+    table: datasets.Dataset, tmp_path: Path, names: tuple[str, ...], splits: str
+) -> None:
+    for name in names:
+        (tmp_path / "hub" / name).parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(tmp_path / "hub" / name)
+    with pytest.raises(DataError, match="holds the splits " + ", ".join(map(repr, splits.split(", "))) + "; name one"):
+        read(tmp_path / "hub")
+    assert read(tmp_path / "hub", split=splits.split(", ")[1]).documents[:2] == FOUND
 
 
 def test_jsonl_of_strings(jsonl: Jsonl) -> None:

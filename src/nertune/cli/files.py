@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, Parser
+from nertune.cli.options import Commands, Parser, label_map_of, map_option
 from nertune.cli.showing import add_show
 from nertune.cli.splitting import add_split
 from nertune.errors import InputError
@@ -29,10 +29,17 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener, conll, hf, spacy or alpaca (default: %(default)s)",
+        help="entities, cluener, doccano, labelstudio, brat, conll, hf, spacy or alpaca (default: %(default)s)",
+    )
+    convert.add_argument(
+        "--offsets", choices=("code-points", "utf-16"), help="what SRC's offsets count (default: told from the file)"
+    )
+    convert.add_argument(
+        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
     )
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    map_option(convert)
     convert.add_argument("--scheme", choices=("bio", "bioes", "bmes"), help="conll, hf: tags to write (default: bio)")
     tokens = convert.add_argument_group("SRC of tokens and tags")
     tokens.add_argument(
@@ -78,7 +85,10 @@ def _convert(options: argparse.Namespace) -> int:
         template=options.template,
         answer=options.answer,
         scheme=options.scheme,
+        label_map=label_map_of(options),
         reading={
+            "offsets": options.offsets,
+            "predictions": options.predictions,
             "columns": _columns(options.column),
             "joiner": options.joiner,
             "split": options.split,

@@ -8,7 +8,9 @@ from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write,
 from nertune.data.features import tag_names
 from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import (
     Grouping,
@@ -31,9 +33,12 @@ __all__ = [
     "JOINERS",
     "SCHEMES",
     "AlpacaRow",
+    "Changes",
     "Corpus",
     "FewShot",
     "Grouping",
+    "LabelMap",
+    "Offsets",
     "PredictionFile",
     "Reading",
     "Row",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from nertune.atomic import replacing
 from nertune.data import features
 from nertune.data.atomic import checked
-from nertune.data.records import decode_at, opened
+from nertune.data.records import decode_at, opened, reason
 from nertune.data.source import Source
 from nertune.errors import DataError, MissingExtraError
 
@@ -136,19 +136,27 @@ def _chosen(source: Source, splits: Sequence[str], split: str | None) -> str:
     if split in splits:
         return str(split)
     asked = "" if split is None else f"has no split {split!r}; it "
-    raise source.error(f"{asked}holds the splits {', '.join(splits)}; name one (--split)")
+    raise source.error(f"{asked}holds the splits {', '.join(map(repr, splits))}; name one (--split)")
 
 
 def _by_split(folder: Path) -> dict[str, list[Path]]:
-    """Parquet files in a folder, or in its `data`, by the split that they are named after."""
-    for place in (folder, folder / "data"):
-        found: dict[str, list[Path]] = {}
-        for file in sorted(place.glob("*.parquet")):
+    """Parquet files in a folder by the split that they, or the folders they are in, are named after.
+
+    As repositories of the hub have them: `data/train-00000-of-00001.parquet`, and `CONFIGURATION/train/0000.parquet` where
+    the hub converted them. A configuration is part of a split's name only where there are several.
+    """
+    for depth in ("*", "*/*", "*/*/*"):
+        found: dict[tuple[str, ...], list[Path]] = {}
+        for file in sorted(folder.glob(f"{depth}.parquet")):
             named = _PART.fullmatch(file.name)
             if named and file.is_file():
-                found.setdefault(named[1], []).append(file)
+                within = file.relative_to(folder).parts[:-1]
+                split = within if named[1].isdecimal() and within else (*within, named[1])
+                found.setdefault(split, []).append(file)
         if found:
-            return found
+            while len({split[0] for split in found}) == 1 and all(len(split) > 1 for split in found):
+                found = {split[1:]: files for split, files in found.items()}
+            return {"/".join(split): files for split, files in found.items()}
     return {}
 
 
@@ -158,7 +166,7 @@ def _object(path: Path) -> dict[str, object]:
     try:
         value, _ = decode_at(content.decode("utf-8-sig").strip(), 0)
     except ValueError as error:
-        raise DataError(f"broken JSON: {error}", path=path) from error
+        raise DataError(f"broken JSON: {reason(error)}", path=path) from error
     if not isinstance(value, dict):
         raise DataError("holds no JSON object", path=path)
     return value
@@ -209,7 +217,7 @@ class _Table:
                 self._batches = lambda columns: _selected(reader, columns, magic.startswith(_FILE))
             self.names = tuple(self.schema.names)
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-            raise DataError(f"is no table that can be read: {error}", path=path) from error
+            raise DataError(f"is no table that can be read: {reason(error)}", path=path) from error
 
     def features(self) -> object:
         """The features in the schema, None where there are none."""
@@ -219,7 +227,9 @@ class _Table:
         try:
             value, _ = decode_at(raw.decode("utf-8"), 0)
         except ValueError as error:
-            raise DataError(f"its features (schema key 'huggingface') are broken: {error}", path=self._path) from error
+            raise DataError(
+                f"its features (schema key 'huggingface') are broken: {reason(error)}", path=self._path
+            ) from error
         info = value.get("info") if isinstance(value, dict) else None
         return info.get("features") if isinstance(info, dict) else None
 
@@ -237,8 +247,7 @@ class _Table:
                     yield from rows
                     number += len(rows)
         except (self._pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
-            reason = str(error) or "it asks for more memory than there is"
-            raise DataError(f"cannot be read after row {number:,}: {reason}", path=self._path) from error
+            raise DataError(f"cannot be read after row {number:,}: {reason(error)}", path=self._path) from error
 
 
 def _selected(reader: Any, columns: Sequence[str], is_file: bool) -> Iterator[Any]:

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from nertune.data.conll import Conll
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
 from nertune.data.hf import HuggingFace
-from nertune.data.source import ReadOptions, Source, open_source
-from nertune.data.spans import Placing, Row
+from nertune.data.source import Offsets, ReadOptions, Source, open_source
+from nertune.data.spans import Placing, Row, Unit
 from nertune.data.tagging import Scheme
 from nertune.data.tokens import JoinerName
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
 __all__ = ["Corpus", "Reading", "detect", "open_rows", "read", "write", "writer"]
+
+_UNITS: Mapping[Offsets, Unit] = {"code-points": "code points", "utf-16": "UTF-16 units"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Reading:
     def __init__(self, source: Source, format: Format, options: ReadOptions) -> None:
         self.format = format.name
         self._notes: list[str] = []
-        self._placing = Placing(format.convention, elects=format.elects)
+        if options.offsets is not None and not format.elects:
+            raise source.error(f"{format.name} has one way to count; leave out what its offsets count")
+        unit = None if options.offsets is None else _UNITS[options.offsets]
+        self._placing = Placing(format.convention, elects=format.elects, unit=unit)
         self._rows = self._placing.rows(format.read(source, options, self._notes), limit=options.limit)
 
     def __iter__(self) -> Iterator[Row]:
@@ -60,6 +65,8 @@ def open_rows(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    offsets: Offsets | None = None,
+    predictions: bool = False,
     joiner: JoinerName = "auto",
     split: str | None = None,
     tag_names: Sequence[str] = (),
@@ -69,20 +76,27 @@ def open_rows(
     `format` is one of FORMATS, told from the content where None. `limit` documents are given, but at least the first
     1,000 records are read, because the span convention is told from them, and from no more than 20,000. `labels` chooses
     among the display names of mentions that carry several (`entity_names`). `columns` maps keys that the format knows to
-    what they are called in this file; keys that it does not name are not seen by the reader. For formats of tokens:
-    `columns` has the numbers of the columns "token" and "tag" of a `conll` file (1 the first, -1 the last); `joiner` is
-    what stands between tokens (auto, space, none); `split` chooses among those of a folder; `tag_names` are the tags that
-    numbers stand for.
+    what they are called in this file; keys that it does not name are not seen by the reader. `offsets` says what the
+    file's offsets count, where it is not to be told from the file. `predictions` asks for a model's predictions where the
+    file holds people's annotations, too (labelstudio).
+
+    For formats of tokens: `columns` has the numbers of the columns "token" and "tag" of a `conll` file (1 the first, -1 the
+    last); `joiner` is what stands between tokens (auto, space, none); `split` chooses among those of a folder; `tag_names`
+    are the tags that numbers stand for.
 
     Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`, some
     of it only when the reading comes there; InputError for a `limit` below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, found {limit}")
+    if offsets is not None and offsets not in _UNITS:
+        raise InputError(f"offsets must be one of {', '.join(_UNITS)}, found {offsets!r}")
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
     with open_source(path, columns=columns) as source:
-        options = ReadOptions(limit, tuple(labels or ()), columns, joiner, split, tuple(tag_names))
+        options = ReadOptions(
+            limit, tuple(labels or ()), columns, offsets, predictions, joiner, split, tuple(tag_names)
+        )
         yield Reading(source, chosen or sniffed(source), options)
 
 
@@ -93,6 +107,8 @@ def read(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    offsets: Offsets | None = None,
+    predictions: bool = False,
     joiner: JoinerName = "auto",
     split: str | None = None,
     tag_names: Sequence[str] = (),
@@ -104,6 +120,8 @@ def read(
         limit=limit,
         labels=labels,
         columns=columns,
+        offsets=offsets,
+        predictions=predictions,
         joiner=joiner,
         split=split,
         tag_names=tag_names,

@@ -19,7 +19,7 @@ from typing import Any
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
 from nertune.data.loss import flat
-from nertune.data.records import Record
+from nertune.data.records import Record, reason
 from nertune.data.source import Source
 from nertune.data.spans import RawDocument, RawMention
 from nertune.data.tagging import Tag, chunks
@@ -72,7 +72,7 @@ def read(source: Source, joiner: Joiner, tally: Tally) -> Iterator[RawDocument]:
         zlib.error,
         OverflowError,
     ) as error:
-        raise source.error(f"is a DocBin that cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
+        raise source.error(f"is a DocBin that cannot be read: {type(error).__name__}: {reason(error)}") from error
 
 
 def write(documents: Iterable[Document], path: str | os.PathLike[str]) -> None:

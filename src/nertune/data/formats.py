@@ -9,10 +9,13 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from nertune.data.alpaca import Alpaca
+from nertune.data.brat import Brat
 from nertune.data.cluener import Cluener
 from nertune.data.conll import Conll
+from nertune.data.doccano import Doccano
 from nertune.data.entities import Entities
 from nertune.data.hf import HuggingFace
+from nertune.data.labelstudio import LabelStudio
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
 from nertune.data.source import ReadOptions, Source
@@ -61,7 +64,17 @@ class WritableFormat(Format, Protocol):
 
 
 # In the order in which a file is offered to them: the narrower first.
-_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca(), Spacy(), HuggingFace(), Conll())
+_TABLE: tuple[Format, ...] = (
+    Brat(),
+    LabelStudio(),
+    Cluener(),
+    Doccano(),
+    Entities(),
+    Alpaca(),
+    Spacy(),
+    HuggingFace(),
+    Conll(),
+)
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 
 
