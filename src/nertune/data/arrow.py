@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from nertune.atomic import replacing
 from nertune.data import features
 from nertune.data.atomic import checked
-from nertune.data.records import decode_at, opened, reason
+from nertune.data.records import decode_at, opened, reason, shortened
 from nertune.data.source import Source
 from nertune.errors import DataError, MissingExtraError
 
@@ -136,7 +136,9 @@ def _chosen(source: Source, splits: Sequence[str], split: str | None) -> str:
     if split in splits:
         return str(split)
     asked = "" if split is None else f"has no split {split!r}; it "
-    raise source.error(f"{asked}holds the splits {', '.join(map(repr, splits))}; name one (--split)")
+    raise source.error(
+        f"{asked}holds the splits {', '.join(repr(shortened(split)) for split in splits[:20])}; name one (--split)"
+    )
 
 
 def _by_split(folder: Path) -> dict[str, list[Path]]:

@@ -215,7 +215,7 @@ def _column(columns: Mapping[str, str], key: str, default: int, source: Source) 
         return default
     if not re.fullmatch(r"-?[1-9]\d{0,3}", given):
         raise InputError(
-            f"{source.path}: column {key}: {given!r} is no number of a column: 1 is the first, -1 the last"
+            f"{source.path}: column {key}: {shortened(given)!r} is no number of a column: 1 is the first, -1 the last"
         )
     return int(given) - 1 if int(given) > 0 else int(given)
 

@@ -19,7 +19,7 @@ from typing import Any
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
 from nertune.data.loss import flat
-from nertune.data.records import Record, reason
+from nertune.data.records import Record, reason, shortened
 from nertune.data.source import Source
 from nertune.data.spans import RawDocument, RawMention
 from nertune.data.tagging import Tag, chunks
@@ -153,7 +153,7 @@ class _Reading:
     def _grouped(self, number: int, spans: Sequence[tuple[int, int]]) -> Iterator[RawMention]:
         for name, items in _groups(self._docs.span_groups[number]):
             if name != GROUP:
-                self._tally.add(f"spans of the group {name!r}, not read", count=len(items))
+                self._tally.add(f"spans of the group {shortened(str(name))!r}, not read", count=len(items))
                 continue
             for item in items:
                 _, _, label, start, end, _, _ = _SPAN.unpack(item)

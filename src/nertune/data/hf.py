@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nertune.data import arrow, features
 from nertune.data.loss import Expressed
-from nertune.data.records import describe
+from nertune.data.records import describe, shortened
 from nertune.data.sentences import Sentence, documents
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
@@ -121,7 +121,7 @@ def _sentence(value: Mapping[str, object], key: str, names: Sequence[str]) -> Se
 def _tag_key(keys: Sequence[str]) -> str:
     found = next((key for key in _TAGS if key in keys), None)
     if found is None:
-        listed = ", ".join(map(repr, keys)) or "(none)"
+        listed = ", ".join(repr(shortened(key)) for key in keys[:20]) or "(none)"
         hint = "name both: --column tokens=NAME --column ner_tags=NAME"
         raise _RowError(f"has no tags under any of {', '.join(_TAGS)}; its columns are {listed}; {hint}")
     return found
@@ -136,7 +136,9 @@ def _name(tag: object, key: str, names: Sequence[str]) -> str:
             "from 0 on (--tag-names FILE), or put the dataset_info.json of the dataset beside the file"
         )
     if not 0 <= tag < len(names):
-        raise _RowError(f"{key!r} holds {tag}, but there are {len(names)} names, from 0 to {len(names) - 1}")
+        raise _RowError(
+            f"{key!r} holds {shortened(repr(tag))}, but there are {len(names)} names, from 0 to {len(names) - 1}"
+        )
     return names[tag]
 
 

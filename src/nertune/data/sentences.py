@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
-from nertune.data.records import Record
+from nertune.data.records import Record, shortened
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import RawDocument, RawMention
 from nertune.data.tagging import Chunk, Tag, Tagging, chunks
@@ -87,7 +87,7 @@ class _Reading:
         where = "" if row is None else f"row {row:,}: "
         if parsed is None:
             form = "LABEL-B, LABEL-I" if self._tagging.letter == "behind" else "B-LABEL, I-LABEL"
-            raise self._source.error(f"{where}{tag!r} is no tag: tags are O or like {form}", line=line)
+            raise self._source.error(f"{where}{shortened(tag)!r} is no tag: tags are O or like {form}", line=line)
         if parsed.letter != "O":
             try:
                 Record(self._source.path, line or 1, {}).label(parsed.label)

@@ -14,7 +14,7 @@ from typing import Any
 
 from nertune.data import docbin
 from nertune.data.loss import Expressed, Loss, unscored, without
-from nertune.data.records import Record, describe, values_of
+from nertune.data.records import Record, describe, shortened, values_of
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
 from nertune.data.tagging import Tag, Tagging, chunks, is_label
@@ -140,7 +140,7 @@ def _document(record: Record, value: dict[str, Any], text: str, tally: Tally) ->
             if name == docbin.GROUP:
                 mentions += _objects(record, group)
             elif group:
-                tally.add(f"spans of the group {name!r}, not read", line=record.line, count=len(group))
+                tally.add(f"spans of the group {shortened(name)!r}, not read", line=record.line, count=len(group))
     return RawDocument(text, tuple(dict.fromkeys(mentions)), record.id(), record.line, None, record)
 
 
@@ -149,9 +149,8 @@ def _triples(record: Record, spans: object) -> Iterator[RawMention]:
         raise record.error(f"'entities' must be a list of [start, end, label], found {describe(spans)}")
     for span in spans:
         if not _is_span(span):
-            raise record.error(
-                f"an entity must be [start, end, label], found {span if isinstance(span, list) else describe(span)}"
-            )
+            found = shortened(repr(span)) if isinstance(span, list) else describe(span)
+            raise record.error(f"an entity must be [start, end, label], found {found}")
         yield RawMention(record.label(span[2]), span[0], span[1], None)
 
 
@@ -166,7 +165,9 @@ def _objects(record: Record, spans: object) -> list[RawMention]:
 
 
 def _paragraphs(record: Record, options: ReadOptions, tally: Tally) -> Iterator[RawDocument]:
-    paragraphs: Any = record.value["paragraphs"]
+    paragraphs = record.value["paragraphs"]
+    if not isinstance(paragraphs, list):
+        raise record.error(f"'paragraphs' must be a list, found {describe(paragraphs)}")
     for paragraph in paragraphs:
         if not isinstance(paragraph, dict):
             raise record.error(f"a paragraph must be an object, found {describe(paragraph)}")
