@@ -1,0 +1,90 @@
+"""Texts that come again: in one file or another, with the same entities or with others, or nearly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nertune.data.audit.findings import At, Findings, Place
+from nertune.schema import Document, Entity
+
+__all__ = ["Repeats", "digest"]
+
+
+def digest(text: str, entities: Sequence[Entity] = ()) -> bytes:
+    """16 bytes that tell texts, or texts with entities (label and place, in any order), apart."""
+    told = text if not entities else repr((text, sorted({(e.start, e.end, e.label) for e in entities})))
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class _Origin(NamedTuple):
+    """Where a text stood: the file's number among those audited, and its place there."""
+
+    file: int
+    place: Place
+    entities: bytes
+
+
+class Repeats:
+    """Remembers the digest of every text and, for the search for near-duplicates, each different text itself.
+
+    `near`: how alike two texts are that are nearly equal, None where nobody asks.
+    """
+
+    def __init__(self, near: float | None) -> None:
+        self._near = near
+        self._seen: dict[bytes, list[_Origin]] = {}
+        self._texts: list[str] = []
+        self._origins: list[_Origin] = []
+
+    def check(self, at: At, file: int, findings: Findings) -> None:
+        """What was there before of one document. Texts of white space only are passed over."""
+        document = at.row.document
+        if not document.text or document.text.isspace():
+            return
+        mine = _Origin(file, at.place()._replace(excerpt=""), digest("", document.entities))
+        earlier = self._seen.setdefault(digest(document.text), [])
+        if not earlier and self._near is not None:
+            self._texts.append(document.text)
+            self._origins.append(mine)
+        same = next((one for one in earlier if one.file == file and one.entities == mine.entities), None)
+        if same is not None:
+            findings.add("duplicate-same", at, detail=f"as {same.place.where}")
+        elif earlier and all(one.entities != mine.entities for one in earlier):
+            other = _difference(document, earlier[0])
+            findings.add("duplicate-differs", at, detail=other)
+        elsewhere = next((one for one in earlier if one.file != file), None)
+        if elsewhere is not None:
+            findings.add("leak-exact", at, detail=f"as {elsewhere.place.where}")
+        if same is None:
+            earlier.append(mine)
+
+    def finish(self, findings: Findings) -> None:
+        """Find what is nearly equal, now that all texts are known."""
+        if self._near is None:
+            return
+        from nertune.data.similar import near_pairs
+
+        nearest: dict[bool, dict[int, tuple[float, int]]] = {True: {}, False: {}}
+        for pair in near_pairs(self._texts, threshold=self._near):
+            first, second = sorted((pair.i, pair.j))
+            within = self._origins[first].file == self._origins[second].file
+            known = nearest[within].get(second)
+            if known is None or pair.similarity > known[0]:
+                nearest[within][second] = (pair.similarity, first)
+        for within, code in ((False, "leak-near"), (True, "near-duplicate")):
+            places = [self._place(second, nearest[within][second]) for second in sorted(nearest[within])[: findings.top]]
+            findings.tell(code, len(nearest[within]), places, f"similarity {self._near:g} or more")
+
+    def _place(self, number: int, nearest: tuple[float, int]) -> Place:
+        from nertune.data.audit.excerpt import excerpt
+
+        similarity, other = nearest
+        detail = f"{int(100 * similarity)}% as {self._origins[other].place.where}"
+        return self._origins[number].place._replace(excerpt=excerpt(self._texts[number]), detail=detail)
+
+
+def _difference(document: Document, earlier: _Origin) -> str:
+    entities = len(document.entities)
+    return f"{entities} {'entity' if entities == 1 else 'entities'} here, others in {earlier.place.where}"
