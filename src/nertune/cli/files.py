@@ -7,6 +7,7 @@ import json
 
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.cli.splitting import add_split
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -29,6 +30,7 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     convert.set_defaults(run=_convert)
+    add_split(data)
 
 
 def add_doctor(commands: Commands) -> None:
