@@ -1,10 +1,11 @@
-"""`nertune data convert` and `nertune doctor`: what needs no model."""
+"""`nertune data`, `data convert` and `nertune doctor`: what needs no model."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
+from nertune.cli.auditing import add_audit
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
 from nertune.cli.splitting import add_split
@@ -30,6 +31,7 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     convert.set_defaults(run=_convert)
+    add_audit(data)
     add_split(data)
 
 

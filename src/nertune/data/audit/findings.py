@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -121,6 +120,6 @@ class Findings:
         )
         return tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.kind.severity)))
 
-    def counts(self) -> Mapping[str, int]:
-        """How many of each kind so far."""
-        return self._counts
+    def count_of(self, code: str) -> int:
+        """How many of a kind so far."""
+        return self._counts.get(code, 0)

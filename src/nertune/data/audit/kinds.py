@@ -70,7 +70,9 @@ _TABLE = (
         "stretches of text that carry more than one label",
         "decide on one label, unless the task means both",
     ),
-    Kind("span-nested", "note", "entities inside others", "nothing, unless a tool is to read them that knows no nesting"),
+    Kind(
+        "span-nested", "note", "entities inside others", "nothing, unless a tool is to read them that knows no nesting"
+    ),
     Kind("span-duplicate", "warning", "mentions given twice in one document", "--fix keeps one of each", repaired=True),
     Kind(
         "edge-space",
@@ -80,9 +82,15 @@ _TABLE = (
         repaired=True,
     ),
     Kind(
+        "edge-half-pair",
+        "warning",
+        "entities that begin or end with half a pair of quotes or brackets, the other half outside or missing",
+        "take in both halves, or neither",
+    ),
+    Kind(
         "edge-punctuation",
         "note",
-        "entities that begin or end with punctuation, or with half a pair of quotes or brackets",
+        "entities that begin or end with a comma, full stop, colon, semicolon, question or exclamation mark",
         "decide whether it belongs to the name, and annotate so everywhere",
     ),
     Kind(
@@ -125,7 +133,7 @@ _TABLE = (
     Kind(
         "surface-ambiguous",
         "note",
-        "surfaces that have several labels, each too often for a slip",
+        "surfaces that have several labels, of which none is a slip by that rule",
         "nothing where the meaning changes; otherwise the guidelines leave the case open",
     ),
     Kind(

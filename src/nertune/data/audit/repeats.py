@@ -74,7 +74,9 @@ class Repeats:
             if known is None or pair.similarity > known[0]:
                 nearest[within][second] = (pair.similarity, first)
         for within, code in ((False, "leak-near"), (True, "near-duplicate")):
-            places = [self._place(second, nearest[within][second]) for second in sorted(nearest[within])[: findings.top]]
+            places = [
+                self._place(second, nearest[within][second]) for second in sorted(nearest[within])[: findings.top]
+            ]
             findings.tell(code, len(nearest[within]), places, f"similarity {self._near:g} or more")
 
     def _place(self, number: int, nearest: tuple[float, int]) -> Place:

@@ -11,9 +11,9 @@ from nertune.data.audit.findings import At, Findings
 from nertune.data.spans import Convention, RawMention, unit_index
 from nertune.schema import Entity
 
-__all__ = ["Quotes", "check_spans", "trimmed"]
+__all__ = ["Quotes", "check_spans", "lost_kind", "trimmed"]
 
-_PAIRS = dict(zip("《〈“‘「『（(【[{<«\"", "》〉”’」』）)】]}>»\"", strict=True))
+_PAIRS = dict(zip('《〈“‘「『（(【[{<«"', '》〉”’」』）)】]}>»"', strict=True))
 _CLOSING = {closing: opening for opening, closing in _PAIRS.items()}
 _SEPARATORS = frozenset("，。；：、？！,;:?!")
 
@@ -22,7 +22,7 @@ def check_spans(at: At, convention: Convention, findings: Findings) -> None:
     """All that one document's spans tell by themselves."""
     row, entities = at.row, at.row.document.entities
     for mention in row.lost:
-        code, detail = _lost(row.raw.text, mention, convention)
+        code, detail = lost_kind(row.raw.text, mention, convention)
         findings.add(code, at, detail=f"{mention.label} {visible(mention.shown)!r}{detail}", mention=mention)
     for mention in row.moved:
         start = row.raw.text.find(mention.text or "")
@@ -34,7 +34,11 @@ def check_spans(at: At, convention: Convention, findings: Findings) -> None:
     for entity in entities:
         if trimmed(entity.text) != (0, len(entity.text)):
             findings.add("edge-space", at, entity.start, entity.end, entity.label)
-        if _ragged(entity.text.strip()):
+        if not (surface := entity.text.strip()):
+            continue
+        if _half_pair(surface):
+            findings.add("edge-half-pair", at, entity.start, entity.end, entity.label)
+        if _punctuated(surface):
             findings.add("edge-punctuation", at, entity.start, entity.end, entity.label)
     if len(entities) > 1:
         for code, entity, other in _relations(entities):
@@ -77,11 +81,11 @@ def _quoted(text: str, entities: Iterable[Entity]) -> Iterator[tuple[Entity, tup
         first = entity.text[0]
         if len(entity.text) > 2 and _PAIRS.get(first) == entity.text[-1] and _PAIRS[first] not in entity.text[1:-1]:
             yield entity, (entity.label, first, True)
-        elif 0 < entity.start and entity.end < len(text) and _PAIRS.get(text[entity.start - 1]) == text[entity.end]:
+        elif entity.start > 0 and entity.end < len(text) and _PAIRS.get(text[entity.start - 1]) == text[entity.end]:
             yield entity, (entity.label, text[entity.start - 1], False)
 
 
-def _lost(text: str, mention: RawMention, convention: Convention) -> tuple[str, str]:
+def lost_kind(text: str, mention: RawMention, convention: Convention) -> tuple[str, str]:
     """Why a mention has no place in its text: the kind, and its span."""
     if mention.start is None or mention.end is None:
         return "mention-absent", ""
@@ -93,19 +97,21 @@ def _lost(text: str, mention: RawMention, convention: Convention) -> tuple[str, 
     return ("span-mismatch" if within else "span-out-of-range"), detail
 
 
-def _ragged(surface: str) -> bool:
-    """Whether a surface has punctuation at an edge, or half a pair of quotes or brackets."""
-    if len(surface) < 2:
-        return False
+def _half_pair(surface: str) -> bool:
+    """Whether half a pair of quotes or brackets is at an edge of a surface, and the other half not in it."""
     first, last = surface[0], surface[-1]
-    if first in _SEPARATORS or last in _SEPARATORS:
-        return True
-    if last == "." and not any(character.isascii() and character.isalpha() for character in surface):
-        return True
     if '"' in (first, last) and surface.count('"') % 2:
         return True
-    alone = first in _PAIRS and _PAIRS[first] not in surface[1:]
-    return alone or (last in _CLOSING and _CLOSING[last] not in surface[:-1]) or first in "》〉”」』）)】]}»"
+    opened = first in _PAIRS and _PAIRS[first] not in surface[1:]
+    closed = last in _CLOSING and _CLOSING[last] not in surface[:-1]
+    return opened or closed or (first in _CLOSING and first not in _PAIRS) or (last in _PAIRS and last not in _CLOSING)
+
+
+def _punctuated(surface: str) -> bool:
+    """Whether punctuation that separates is at an edge of a surface. A full stop after Latin letters may abbreviate."""
+    if surface[0] in _SEPARATORS or surface[-1] in _SEPARATORS:
+        return True
+    return surface[-1] == "." and not any(character.isascii() and character.isalpha() for character in surface)
 
 
 def _relations(entities: Iterable[Entity]) -> Iterator[tuple[str, Entity, Entity]]:

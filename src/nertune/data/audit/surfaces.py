@@ -74,7 +74,7 @@ class Surfaces:
             places = self._missed_at.setdefault(surface, [])
             if len(places) < findings.top:
                 self._order += 1
-                detail = f"{self._labels[surface]} {self._wanted[surface]:,} times"
+                detail = f"elsewhere {self._labels[surface]}, {self._wanted[surface]:,} times"
                 places.append((self._order, at.place(start, end, detail)))
 
     def finish(self, findings: Findings) -> None:
@@ -104,7 +104,9 @@ class Surfaces:
             usual = max(sorted(group), key=lambda surface: totals[surface])
             for surface in group - {usual}:
                 detail = f"so {totals[surface]:,} times, {visible(usual)!r} {totals[usual]:,} times"
-                self._variants[surface] = detail + ("" if visible(usual) != visible(surface) else " in other code points")
+                self._variants[surface] = detail + (
+                    "" if visible(usual) != visible(surface) else " in other code points"
+                )
 
     def _unannotated(self, text: str, entities: tuple[Entity, ...]) -> Iterator[tuple[int, int]]:
         """Where a surface that is looked for stands free of all entities: the longest first, none inside another."""
@@ -115,14 +117,16 @@ class Surfaces:
             taken[entity.start : entity.end] = b"\1" * (entity.end - entity.start)
         start, last, lengths = 0, len(text) - _SHORTEST, self._lengths
         while start <= last:
-            end = 0
+            following = start + 1
             for length in lengths.get(text[start : start + _SHORTEST], ()):
                 end = start + length
-                if text[start:end] in self._wanted and not any(taken[start:end]) and _whole(text, start, end):
+                if end > len(text) or text[start:end] not in self._wanted:
+                    continue
+                if not any(taken[start:end]) and _whole(text, start, end):
                     yield start, end
+                    following = end
                     break
-                end = 0
-            start = end or start + 1
+            start = following
 
 
 def _searchable(surface: str) -> bool:
