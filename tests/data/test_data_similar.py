@@ -94,7 +94,9 @@ def test_copies_give_a_pair_each_and_no_more() -> None:
 
 
 def test_a_crowd_of_filled_in_forms_is_one_group() -> None:
-    forms = [f"患者{number}因发热三天入院，查体未见异常，予以对症治疗后好转出院，嘱定期复查。" for number in range(3_000)]
+    forms = [
+        f"患者{number}因发热三天入院，查体未见异常，予以对症治疗后好转出院，嘱定期复查。" for number in range(3_000)
+    ]
     assert set(similar_groups(forms)) == {0}
     pairs = near_pairs(forms)
     assert {place for i, j, _ in pairs for place in (i, j)} == set(range(3_000))

@@ -146,7 +146,9 @@ SHORT: dict[str, int] = {}
 
 def test_near_duplicates_stay_on_one_side_and_nothing_else_does_when_asked() -> None:
     sentence = "浙商银行企业信贷部叶老桂博士则从另一个角度对五道门槛进行了解读"
-    documents = [Document(sentence + mark) for mark in "。！？，"] + [Document(f"第{n}句：{n * 7919}。") for n in range(16)]
+    documents = [Document(sentence + mark) for mark in "。！？，"] + [
+        Document(f"第{n}句：{n * 7919}。") for n in range(16)
+    ]
     assert groups_of(documents, "near")[:4] == [0, 0, 0, 0]
     assert groups_of(documents, "exact") == groups_of(documents, "none") == list(range(20))
     assert groups_of([Document("a"), Document("a")], "exact") == [0, 0]
