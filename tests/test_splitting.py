@@ -25,7 +25,9 @@ def source(tmp_path: Path) -> Path:
     for number in range(90):
         name, place = NAMES[number % 30], PLACES[(number * 7) % 30]
         text = f"{name}{number}住在{place}，{hashlib.sha256(str(number).encode()).hexdigest()}"
-        rows.append(Document.of(text, [("人名", 0, 1), ("地点", text.index("在") + 1, text.index("，"))], id=f"d{number}"))
+        rows.append(
+            Document.of(text, [("人名", 0, 1), ("地点", text.index("在") + 1, text.index("，"))], id=f"d{number}")
+        )
     rows += [Document(rows[0].text + mark, rows[0].entities, id=f"copy{mark}") for mark in "ab"]
     rows.append(Document.of("《红楼梦》又名《石头记》", [("书名", 0, 5)], id="book"))
     data.write(rows, tmp_path / "all.jsonl", format="entities")
@@ -116,7 +118,7 @@ def test_folds_hold_out_every_document_once(source: Path, tmp_path: Path, capsys
     code, table, _ = run(capsys, source, "--out", out, "--folds", 4)
     assert code == 0
     held = [texts(out / f"fold-{number}" / "validation.jsonl") for number in range(1, 5)]
-    assert sorted(sum(held, [])) == sorted(texts(source))
+    assert sorted(text for part in held for text in part) == sorted(texts(source))
     for number, part in enumerate(held, 1):
         assert not set(part) & set(texts(out / f"fold-{number}" / "train.jsonl"))
     assert "held out, least" in table

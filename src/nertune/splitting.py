@@ -17,7 +17,6 @@ from rich.text import Text
 
 from nertune import __version__, data
 from nertune.atomic import write_text
-from nertune.data.formats import named
 from nertune.errors import InputError
 from nertune.export.folders import new_folder, refuse_existing
 from nertune.schema import Document
@@ -91,11 +90,12 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     give the same bytes. Raises InputError, before anything is written, for a plan that cannot be carried out.
     """
     plan = plan.settled()
-    named(plan.to, path=out)
+    writer = data.writer(plan.to, path=out)
     replace = _is_untouched_split(Path(out))
     corpus = data.read(source, format=plan.format)
     said = [f"{source}: read as {corpus.format}, {len(corpus.documents):,} documents"]
     said += [f"{source}: {note}" for note in corpus.notes]
+    said += _losses(writer, corpus.documents)
     groups = data.groups_of(corpus.documents, plan.group, threshold=plan.threshold)
     parts, notes = _parts(corpus.documents, plan, groups)
     together = _together(groups, plan)
@@ -135,14 +135,12 @@ def split_table(manifest: Mapping[str, Any]) -> Table:
     names = ["held out, least", "held out, most"] if folds else [name.removesuffix(".jsonl") for name in files]
     for name in names:
         table.add_column(name, justify="right")
-    rows = [("documents", lambda counts: counts["documents"]), ("mentions", lambda counts: counts["mentions"])]
-    rows += [(label, lambda counts, label=label: counts["labels"].get(label, 0)) for label in whole["labels"]]
-    for name, count_of in rows:
-        total = count_of(whole)
-        counts = [count_of(counts) for counts in (held if folds else files.values())]
+    columns = [whole, *(held if folds else files.values())]
+    rows = [(name, [counts[name] for counts in columns]) for name in ("documents", "mentions")]
+    rows += [(label, [counts["labels"].get(label, 0) for counts in columns]) for label in whole["labels"]]
+    for name, (total, *counts) in rows:
         shown = [min(counts), max(counts)] if folds else counts
-        cells = [f"{count:,} {count / total:7.1%}" if total else "0" for count in shown]
-        table.add_row(Text(name), f"{total:,}", *cells)
+        table.add_row(Text(name), f"{total:,}", *(f"{count:,} {count / max(total, 1):7.1%}" for count in shown))
     return table
 
 
@@ -175,6 +173,22 @@ def _parts(
     held_out = plan.test or plan.validation or 0
     two = data.split_stratified(documents, held_out=held_out, seed=plan.seed, groups=groups)
     return {"train": two.train, "test" if plan.test else "validation": two.held_out}, []
+
+
+def _losses(writer: data.WritableFormat, documents: Sequence[Document]) -> list[str]:
+    """What the parts' format cannot hold, in words. Raises InputError where an entity or a whole document would be lost."""
+    kinds: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    for document in documents:
+        written, losses = writer.express(document)
+        kinds.update(loss.kind for loss in losses)
+        lost.update(loss.kind for loss in losses if loss.left_out or written is None)
+    if lost:
+        listed = ", ".join(f"{kind} ({count:,})" for kind, count in lost.most_common())
+        raise InputError(
+            f"{writer.name} cannot hold {listed}: split without --to, then convert the parts, which lists what is left out"
+        )
+    return [f"{writer.name} cannot hold {kind}: {count:,}" for kind, count in kinds.most_common()]
 
 
 def _together(groups: Sequence[int], plan: Plan) -> dict[str, Any]:

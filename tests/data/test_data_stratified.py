@@ -117,8 +117,8 @@ def test_labels_have_their_shares_more_nearly_than_in_a_random_split() -> None:
             off_target(documents, split_stratified(documents, held_out=0.1, seed=seed, groups=alone).held_out)
         )
         at_random.append(off_target(documents, split(documents, held_out=0.1, seed=seed).held_out))
-    assert max(stratified) < min(at_random)
-    assert sum(stratified) / 10 < 0.01 < 0.02 < sum(at_random) / 10
+    assert all(near < far for near, far in zip(stratified, at_random, strict=True))
+    assert sum(stratified) < sum(at_random) / 4
 
 
 def test_documents_with_many_mentions_are_in_all_parts() -> None:
@@ -131,17 +131,12 @@ def test_documents_with_many_mentions_are_in_all_parts() -> None:
 def test_pinned_on_every_platform() -> None:
     documents = corpus(60)
     first = split_stratified(documents, held_out=6, seed=1024)
-    assert [document.id for document in first.held_out] == PINNED_STRATIFIED
+    assert [document.id for document in first.held_out] == ["1", "24", "26", "33", "43", "47"]
     assert split_stratified(documents, held_out=0.1, seed=1024) == first
     assert split_stratified(documents, held_out=6, seed=1025) != first
     few = few_shot(documents, mentions=2, seed=1024)
-    assert [document.id for document in few.taken] == PINNED_FEW
-    assert few.short == SHORT
-
-
-PINNED_STRATIFIED: list[str] = []
-PINNED_FEW: list[str] = []
-SHORT: dict[str, int] = {}
+    assert [document.id for document in few.taken] == ["0", "28", "51", "53", "56"]
+    assert (few.short, few.over) == ({}, {"人名": 6})
 
 
 def test_near_duplicates_stay_on_one_side_and_nothing_else_does_when_asked() -> None:
@@ -153,8 +148,8 @@ def test_near_duplicates_stay_on_one_side_and_nothing_else_does_when_asked() -> 
     assert groups_of(documents, "exact") == groups_of(documents, "none") == list(range(20))
     assert groups_of([Document("a"), Document("a")], "exact") == [0, 0]
     for seed in range(20):
-        train, held_out = split_stratified(documents, held_out=0.3, seed=seed)
-        assert sum(document.text.startswith("浙商") for document in held_out) in (0, 4)
+        parts = split_stratified(documents, held_out=0.3, seed=seed)
+        assert sum(document.text.startswith("浙商") for document in parts.held_out) in (0, 4)
 
 
 def test_a_group_larger_than_a_part_goes_where_the_most_room_is() -> None:

@@ -35,8 +35,9 @@ def few_shot(
     """Take documents with at least `mentions` mentions of every label, and at most twice as many where that can be.
 
     In the order that `seed` gives, a document is taken when it has a label that still lacks mentions, and brings none above
-    twice `mentions`. A label that lacks some after that gets them from the documents that overshoot least. A label with
-    fewer mentions than asked for gives all it has. Documents with equal numbers in `groups` are taken together or not.
+    twice `mentions`. A label that lacks some after that gets them from the documents that overshoot least; documents of a
+    label that is then above twice `mentions` are put back where no label needs them. A label with fewer mentions than
+    asked for gives all it has. Documents with equal numbers in `groups` are taken together or not.
 
     Raises InputError for `mentions` below 1, for documents without entities, and when no document would be left.
     """
@@ -67,6 +68,12 @@ def few_shot(
             least = min(left, key=lambda number: _excess(have, counts[number], 2 * mentions))
             taken.add(least)
             have.update(counts[least])
+    for number in sorted(taken):  # what the second round made superfluous
+        labels = counts[number]
+        too_many = any(have[label] > 2 * mentions for label in labels)
+        if too_many and all(have[label] - count >= goal[label] for label, count in labels.items()):
+            taken.discard(number)
+            have.subtract(labels)
     chosen = {place for number in taken for place in units[number]}
     if len(chosen) == len(documents):
         raise InputError(

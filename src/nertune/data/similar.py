@@ -68,36 +68,49 @@ def similar_groups(texts: Sequence[str], *, threshold: float = 0.8) -> list[int]
 
 
 def near_pairs(texts: Sequence[str], others: Sequence[str] | None = None, *, threshold: float = 0.8) -> list[Pair]:
-    """Pairs of texts alike by `threshold` or more, by place: within `texts`, or between `texts` (i) and `others` (j).
+    """For each text that is alike by `threshold` or more to an earlier one, the pair with the most alike of these.
 
-    Texts that are equal when folded do not multiply: within one file the first of them stands for all, and is itself
-    paired with each of its copies; between two, the first in `texts` stands for all there, and each in `others` has pairs
-    of its own. Among more than 32 texts that are all alike, not every pair is listed, though each text is in some.
+    With `others`: for each text of theirs (j), the pair with the most alike in `texts` (i). In the order of j; of several
+    i that are equally alike, the first. One pair a text at most, so that a thousand copies are a thousand lines.
 
     Raises InputError for a threshold that is not from 0.5 to 1.
     """
     places, distinct = _distinct([*texts, *(others or ())])
-    here: list[list[int]] = [[] for _ in distinct]
-    there: list[list[int]] = [[] for _ in distinct] if others is not None else here
-    for place, number in enumerate(places.tolist()):
-        (here if place < len(texts) else there)[number].append(place)
+    seen, firsts = np.unique(places, return_index=True)
+    here = np.zeros(len(distinct), dtype=bool)
+    here[places[: len(texts)]] = True
+    there = np.zeros(len(distinct), dtype=bool)
+    there[places[len(texts) :]] = True
+    nearest = np.where(here & there, seen, -1)
+    how = np.where(here & there, 1.0, 0.0)
     search = _Search(distinct, threshold)
-    found: dict[tuple[int, int], float] = {}
     for left, right in search.candidates():
-        for a, b, similarity in zip(*map(np.ndarray.tolist, search.alike(left, right)), strict=True):
-            found[a, b] = similarity
-    if others is None:
-        pairs = [Pair(here[a][0], here[b][0], similarity) for (a, b), similarity in found.items()]
-        pairs += [Pair(same[0], copy, 1.0) for same in here for copy in same[1:]]
-        return sorted(pairs)
-    found |= {(number, number): 1.0 for number in range(len(distinct))}
-    both_ways = {(a, b): similarity for (x, y), similarity in found.items() for a, b in ((x, y), (y, x))}
-    return sorted(
-        Pair(here[a][0], place - len(texts), similarity)
-        for (a, b), similarity in both_ways.items()
-        if here[a]
-        for place in there[b]
-    )
+        left, right, similarity = search.alike(left, right)
+        if others is None:
+            _keep_nearest(nearest, how, left, right, similarity)
+            continue
+        for i, j in ((left, right), (right, left)):
+            across = here[i] & there[j]
+            _keep_nearest(nearest, how, i[across], j[across], similarity[across])
+    pairs = []
+    for place, number in enumerate(places.tolist()):
+        if others is None and place > firsts[number]:
+            pairs.append(Pair(int(firsts[number]), place, 1.0))
+        elif (others is None or place >= len(texts)) and nearest[number] >= 0:
+            place -= 0 if others is None else len(texts)
+            pairs.append(Pair(int(firsts[nearest[number]]), place, float(how[number])))
+    return pairs
+
+
+def _keep_nearest(
+    nearest: Numbers, how: NDArray[np.float64], i: Numbers, j: Numbers, similarity: NDArray[np.float64]
+) -> None:
+    """Note for each j the most alike i, the first of several, where it is more so than the one noted before."""
+    order = np.lexsort((i, -similarity, j))
+    pick = order[np.unique(j[order], return_index=True)[1]]
+    i, j, similarity = i[pick], j[pick], similarity[pick]
+    better = (similarity > how[j]) | ((similarity == how[j]) & (i < nearest[j]))
+    nearest[j[better]], how[j[better]] = i[better], similarity[better]
 
 
 def folded(text: str) -> str:
