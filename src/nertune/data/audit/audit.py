@@ -195,7 +195,7 @@ class _Audit:
         """All was counted."""
         self._labels.decide()
         self._surfaces.decide()
-        self._repeats.finish(self.findings)
+        self._repeats.finish(len(self.audited), self.findings)
         share = self.findings.count_of("no-entities") / max(self._documents, 1)
         self.findings.explain("no-entities", f"{share:.1%} of all")
         totals = self._labels.totals()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+from nertune.data.audit.excerpt import excerpt
 from nertune.data.audit.findings import At, Findings, Place
 from nertune.schema import Document, Entity
 
@@ -60,30 +63,26 @@ class Repeats:
         if same is None:
             earlier.append(mine)
 
-    def finish(self, findings: Findings) -> None:
-        """Find what is nearly equal, now that all texts are known."""
+    def finish(self, files: int, findings: Findings) -> None:
+        """Find what is nearly equal within each of so many files, and to a text of the files before it."""
         if self._near is None:
             return
         from nertune.data.similar import near_pairs
 
-        nearest: dict[bool, dict[int, tuple[float, int]]] = {True: {}, False: {}}
-        for pair in near_pairs(self._texts, threshold=self._near):
-            first, second = sorted((pair.i, pair.j))
-            within = self._origins[first].file == self._origins[second].file
-            known = nearest[within].get(second)
-            if known is None or pair.similarity > known[0]:
-                nearest[within][second] = (pair.similarity, first)
-        for within, code in ((False, "leak-near"), (True, "near-duplicate")):
-            places = [
-                self._place(second, nearest[within][second]) for second in sorted(nearest[within])[: findings.top]
-            ]
-            findings.tell(code, len(nearest[within]), places, f"similarity {self._near:g} or more")
+        bounds = [bisect_left(self._origins, file, key=lambda one: one.file) for file in range(files + 1)]
+        within: list[tuple[int, int, float]] = []
+        across: list[tuple[int, int, float]] = []
+        for start, end in pairwise(bounds):
+            before, own = self._texts[:start], self._texts[start:end]
+            within += ((start + i, start + j, how) for i, j, how in near_pairs(own, threshold=self._near))
+            if before and own:
+                across += ((i, start + j, how) for i, j, how in near_pairs(before, own, threshold=self._near))
+        for code, pairs in (("leak-near", across), ("near-duplicate", within)):
+            places = [self._place(*pair) for pair in pairs[: findings.top]]
+            findings.tell(code, len(pairs), places, f"similarity {self._near:g} or more")
 
-    def _place(self, number: int, nearest: tuple[float, int]) -> Place:
-        from nertune.data.audit.excerpt import excerpt
-
-        similarity, other = nearest
-        detail = f"{int(100 * similarity)}% as {self._origins[other].place.where}"
+    def _place(self, earlier: int, number: int, similarity: float) -> Place:
+        detail = f"{int(100 * similarity)}% as {self._origins[earlier].place.where}"
         return self._origins[number].place._replace(excerpt=excerpt(self._texts[number]), detail=detail)
 
 
