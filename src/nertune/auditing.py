@@ -9,7 +9,6 @@ from typing import NamedTuple
 from nertune.data.audit import NEAR, Cutoff, Repair, Report, RowLength, Setting, audit, inputs, repair
 from nertune.errors import InputError
 from nertune.prompt import PromptSpec, Renderer, fitted
-from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.recipe import PromptSection, Recipe, TaskSection
 from nertune.train.sections import DataSection, parse_answer
@@ -44,13 +43,7 @@ class Outcome(NamedTuple):
     said: tuple[str, ...]
 
 
-def audit_files(
-    paths: Sequence[str],
-    wanted: Wanted,
-    *,
-    done: Callable[[int], None] | None = None,
-    load_tokenizer: Callable[[str], Tokenizer] | None = None,
-) -> Outcome:
+def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], None] | None = None) -> Outcome:
     """Audit files together, and repair the one that there is where that is asked for.
 
     Without `paths` the files are the recipe's. Raises what `audit` and `repair` raise, RecipeError, UnknownModelError, and
@@ -65,10 +58,10 @@ def audit_files(
         said = section.data
         format, labels, columns = format or said.format, labels or section.labels, said.columns
         paths = paths or _files(said)
-        setting = _setting(recipe.model, section, recipe, wanted.max_tokens, load_tokenizer)
+        setting = _setting(recipe.model, section, recipe, wanted.max_tokens)
     elif wanted.model is not None:
         section = TaskSection(data=DataSection(train=""), prompt=PromptSection(), answer="inline")
-        setting = _setting(wanted.model, section, None, wanted.max_tokens, load_tokenizer)
+        setting = _setting(wanted.model, section, None, wanted.max_tokens)
     files = inputs(paths, format=format, labels=labels, columns=columns)
     report = audit(files, top=wanted.top, near=wanted.near, setting=setting, done=done)
     notes += tuple(f"{file.file}: {note}" for file in report.files for note in file.notes)
@@ -109,17 +102,11 @@ def _files(data: DataSection) -> list[str]:
     return [data.train, *([data.validation] if isinstance(data.validation, str) else [])]
 
 
-def _setting(
-    model: str,
-    section: TaskSection,
-    recipe: Recipe | None,
-    max_tokens: int | None,
-    load: Callable[[str], Tokenizer] | None,
-) -> Setting:
+def _setting(model: str, section: TaskSection, recipe: Recipe | None, max_tokens: int | None) -> Setting:
     """What measures documents as training would: the same prompt, the same answer, the same tokens."""
     from nertune.models import add_tokens, load_tokenizer
 
-    tokenizer = (load or load_tokenizer)(model)
+    tokenizer = load_tokenizer(model)
     if recipe is not None:
         add_tokens(tokenizer, recipe.tokens)
         max_tokens = max_tokens or recipe.max_tokens

@@ -6,8 +6,10 @@ import argparse
 import json
 
 from nertune.cli.auditing import add_audit
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.cli.showing import add_show
 from nertune.cli.splitting import add_split
 
 __all__ = ["add_data", "add_doctor"]
@@ -33,6 +35,8 @@ def add_data(commands: Commands) -> None:
     convert.set_defaults(run=_convert)
     add_audit(data)
     add_split(data)
+    add_fetch(data)
+    add_show(data)
 
 
 def add_doctor(commands: Commands) -> None:
