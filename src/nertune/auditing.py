@@ -63,16 +63,19 @@ def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], N
         section = TaskSection(data=DataSection(train=""), prompt=PromptSection(), answer="inline")
         setting = _setting(wanted.model, section, None, wanted.max_tokens)
     files = inputs(paths, format=format, labels=labels, columns=columns)
+    if wanted.fix is not None and len(files) != 1:
+        raise InputError(f"--fix repairs one file at a time, found {len(files)}; audit them together without it")
+    mended = (
+        None if wanted.fix is None else repair(files[0], wanted.fix)
+    )  # first, for what it refuses it refuses at once
     report = audit(files, top=wanted.top, near=wanted.near, setting=setting, done=done)
     notes += tuple(f"{file.file}: {note}" for file in report.files for note in file.notes)
-    return Outcome(report, None if wanted.fix is None else repair(files[0], wanted.fix), notes)
+    return Outcome(report, mended, notes)
 
 
 def _check(paths: Sequence[str], wanted: Wanted) -> None:
     if not paths and wanted.recipe is None:
         raise InputError("there is nothing to audit: name files, or a recipe that names its own (--recipe)")
-    if wanted.fix is not None and len(paths) != 1:
-        raise InputError(f"--fix repairs one file at a time, found {len(paths)}; audit them together without it")
     if wanted.recipe is not None and wanted.model is not None:
         raise InputError("--recipe and --model exclude each other: a recipe names its model")
     if wanted.max_tokens is not None and wanted.recipe is None and wanted.model is None:
