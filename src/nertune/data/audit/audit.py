@@ -149,7 +149,8 @@ def audit(
 
 
 def _numbered(file: Input, rows: Opened) -> Iterator[At]:
-    return (At(file.name, number, row) for number, row in enumerate(rows, 1))
+    for number, row in enumerate(rows, 1):
+        yield At.of(file.name, number, row)
 
 
 class _Audit:

@@ -58,11 +58,16 @@ class Finding:
 
 
 class At(NamedTuple):
-    """The document that is being looked at."""
+    """The document that is being looked at: its file (of a folder, that in it), its number from 1, and itself."""
 
     file: str
     number: int
     row: Row
+
+    @classmethod
+    def of(cls, path: str, number: int, row: Row) -> At:
+        """The `number`-th document of a file or folder."""
+        return cls(f"{path}/{row.raw.file}" if row.raw.file else path, number, row)
 
     def place(
         self, start: int | None = None, end: int | None = None, detail: str = "", *, mention: RawMention | None = None
@@ -70,8 +75,7 @@ class At(NamedTuple):
         """A place in it."""
         raw = self.row.raw
         line = mention.line if mention is not None and mention.line is not None else raw.line
-        file = f"{self.file}/{raw.file}" if raw.file else self.file
-        return Place(file, line, self.number, excerpt(raw.text, start, end), detail)
+        return Place(self.file, line, self.number, excerpt(raw.text, start, end), detail)
 
 
 @dataclass

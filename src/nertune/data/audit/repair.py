@@ -81,7 +81,7 @@ class _Mending:
     def documents(self) -> Iterator[Document]:
         """What is to be written; the changes go into the log as they are made."""
         for number, row in enumerate(self._opened, 1):
-            at = At(self._name, number, row)
+            at = At.of(self._name, number, row)
             self._placed(at)
             document = self._trimmed(at, self._cleaned(at, row.document))
             if not self._kept(at, document):

@@ -22,11 +22,16 @@ def digest(text: str, entities: Sequence[Entity] = ()) -> bytes:
 
 
 class _Origin(NamedTuple):
-    """Where a text stood: the file's number among those audited, and its place there."""
+    """Where a text stood, in little memory: the file's number among those audited, its name, line, document, entities."""
 
     file: int
-    place: Place
+    name: str
+    line: int | None
+    number: int
     entities: bytes
+
+    def place(self, text: str = "", detail: str = "") -> Place:
+        return Place(self.name, self.line, self.number, excerpt(text), detail)
 
 
 class Repeats:
@@ -37,7 +42,8 @@ class Repeats:
 
     def __init__(self, near: float | None) -> None:
         self._near = near
-        self._seen: dict[bytes, list[_Origin]] = {}
+        self._seen: dict[bytes, _Origin] = {}
+        self._again: dict[bytes, list[_Origin]] = {}  # others of the same text, in another file or with other entities
         self._texts: list[str] = []
         self._origins: list[_Origin] = []
 
@@ -46,22 +52,25 @@ class Repeats:
         document = at.row.document
         if not document.text or document.text.isspace():
             return
-        mine = _Origin(file, at.place()._replace(excerpt=""), digest("", document.entities))
-        earlier = self._seen.setdefault(digest(document.text), [])
-        if not earlier and self._near is not None:
-            self._texts.append(document.text)
-            self._origins.append(mine)
+        key = digest(document.text)
+        mine = _Origin(file, at.file, at.row.raw.line, at.number, digest("", document.entities))
+        first = self._seen.setdefault(key, mine)
+        if first is mine:
+            if self._near is not None:
+                self._texts.append(document.text)
+                self._origins.append(mine)
+            return
+        earlier = (first, *self._again.get(key, ()))
         same = next((one for one in earlier if one.file == file and one.entities == mine.entities), None)
         if same is not None:
-            findings.add("duplicate-same", at, detail=f"as {same.place.where}")
-        elif earlier and all(one.entities != mine.entities for one in earlier):
-            other = _difference(document, earlier[0])
-            findings.add("duplicate-differs", at, detail=other)
+            findings.add("duplicate-same", at, detail=f"as {same.place().where}")
+        elif all(one.entities != mine.entities for one in earlier):
+            findings.add("duplicate-differs", at, detail=_difference(document, first))
         elsewhere = next((one for one in earlier if one.file != file), None)
         if elsewhere is not None:
-            findings.add("leak-exact", at, detail=f"as {elsewhere.place.where}")
+            findings.add("leak-exact", at, detail=f"as {elsewhere.place().where}")
         if same is None:
-            earlier.append(mine)
+            self._again.setdefault(key, []).append(mine)
 
     def finish(self, files: int, findings: Findings) -> None:
         """Find what is nearly equal within each of so many files, and to a text of the files before it."""
@@ -82,10 +91,10 @@ class Repeats:
             findings.tell(code, len(pairs), places, f"similarity {self._near:g} or more")
 
     def _place(self, earlier: int, number: int, similarity: float) -> Place:
-        detail = f"{int(100 * similarity)}% as {self._origins[earlier].place.where}"
-        return self._origins[number].place._replace(excerpt=excerpt(self._texts[number]), detail=detail)
+        detail = f"{int(100 * similarity)}% as {self._origins[earlier].place().where}"
+        return self._origins[number].place(self._texts[number], detail)
 
 
 def _difference(document: Document, earlier: _Origin) -> str:
     entities = len(document.entities)
-    return f"{entities} {'entity' if entities == 1 else 'entities'} here, others in {earlier.place.where}"
+    return f"{entities} {'entity' if entities == 1 else 'entities'} here, others in {earlier.place().where}"

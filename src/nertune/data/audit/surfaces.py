@@ -33,7 +33,7 @@ class Surfaces:
         self._lengths: dict[str, list[int]] = {}
         self._missed: Counter[str] = Counter()
         self._missed_at: dict[str, list[tuple[int, Place]]] = {}
-        self._labels: dict[str, str] = {}
+        self._labels: dict[str, str] = {}  # one of the labels of each surface
         self._order = 0
 
     def count(self, entities: tuple[Entity, ...]) -> None:
@@ -42,17 +42,19 @@ class Surfaces:
 
     def decide(self) -> None:
         """All was counted: which surfaces and spellings are to be told of, and which to be looked for."""
-        labels: dict[str, list[tuple[str, int]]] = {}
-        for (surface, label), count in self._counts.items():
-            labels.setdefault(surface, []).append((label, count))
-        for surface, counts in labels.items():
-            if len(counts) > 1:
-                self._decide_labels(surface, sorted(counts, key=lambda pair: (-pair[1], pair[0])))
-            elif counts[0][1] >= _LEAST_ANNOTATED and _searchable(surface):
-                self._wanted[surface] = counts[0][1]
-                self._labels[surface] = counts[0][0]
-        totals = {surface: sum(count for _, count in counts) for surface, counts in labels.items()}
-        self._decide_variants(totals)
+        several: dict[str, list[str]] = {}
+        for surface, label in self._counts:
+            first = self._labels.setdefault(surface, label)
+            if first != label:
+                several.setdefault(surface, [first]).append(label)
+        for surface, labels in several.items():
+            counts = [(label, self._counts[surface, label]) for label in labels]
+            self._decide_labels(surface, sorted(counts, key=lambda pair: (-pair[1], pair[0])))
+        for surface, label in self._labels.items():
+            count = self._counts[surface, label]
+            if count >= _LEAST_ANNOTATED and surface not in several and _searchable(surface):
+                self._wanted[surface] = count
+        self._decide_variants(several)
         starts: dict[str, set[int]] = {}
         for surface in self._wanted:
             starts.setdefault(surface[:_SHORTEST], set()).add(len(surface))
@@ -95,12 +97,14 @@ class Surfaces:
         if len(rest) > 1:
             self._ambiguous[surface] = ", ".join(f"{label} {count:,}" for label, count in rest)
 
-    def _decide_variants(self, totals: dict[str, int]) -> None:
+    def _decide_variants(self, several: dict[str, list[str]]) -> None:
         spellings: dict[str, set[str]] = {}
-        for surface in totals:
+        for surface in self._labels:
             if not surface.isascii() and (plain := unicodedata.normalize("NFKC", surface)) != surface:
-                spellings.setdefault(plain, {plain} & totals.keys()).add(surface)
+                spellings.setdefault(plain, {plain} & self._labels.keys()).add(surface)
         for group in spellings.values():
+            labels = {surface: several.get(surface, [self._labels[surface]]) for surface in group}
+            totals = {surface: sum(self._counts[surface, label] for label in labels[surface]) for surface in group}
             usual = max(sorted(group), key=lambda surface: totals[surface])
             for surface in group - {usual}:
                 detail = f"so {totals[surface]:,} times, {visible(usual)!r} {totals[usual]:,} times"
