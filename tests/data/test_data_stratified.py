@@ -118,7 +118,17 @@ def test_labels_have_their_shares_more_nearly_than_in_a_random_split() -> None:
         )
         at_random.append(off_target(documents, split(documents, held_out=0.1, seed=seed).held_out))
     assert all(near < far for near, far in zip(stratified, at_random, strict=True))
-    assert sum(stratified) < sum(at_random) / 4
+    assert sum(stratified) < sum(at_random) / 5
+
+
+def test_every_label_is_within_a_mention_of_its_share_in_every_part() -> None:
+    documents = corpus(1_500)
+    alone = groups_of(documents, "none")
+    three = split_three(documents, validation=0.1, test=0.2, seed=5, groups=alone)
+    folds = [fold.held_out for fold in split_folds(documents, folds=10, seed=5, groups=alone)]
+    for part, share in [(three.validation, 0.1), (three.test, 0.2), *((fold, 0.1) for fold in folds)]:
+        have = mentions(part)
+        assert all(abs(have[label] - share * count) <= 1.5 for label, count in mentions(documents).items())
 
 
 def test_documents_with_many_mentions_are_in_all_parts() -> None:

@@ -34,9 +34,9 @@ def add_data(commands: Commands) -> None:
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
     convert.set_defaults(run=_convert)
     add_audit(data)
-    add_split(data)
     add_fetch(data)
     add_show(data)
+    add_split(data)
 
 
 def add_doctor(commands: Commands) -> None:
