@@ -417,3 +417,9 @@ def test_no_document_makes_it_fail(first, second):
 
 def _no_row(document: Document) -> RowLength:
     return RowLength(1, 2)
+
+
+def test_the_documentation_explains_every_kind():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    for kind in KINDS.values():
+        assert f"| `{kind.code}` | {kind.severity} | {kind.message} | {kind.advice} |\n" in page

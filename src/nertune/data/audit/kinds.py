@@ -243,7 +243,7 @@ _TABLE = (
         "text-empty",
         "warning",
         "documents without text, or of white space only",
-        "--fix removes those without an entity",
+        "--fix removes them",
         repaired=True,
     ),
     Kind(
