@@ -74,7 +74,7 @@ def _audit(options: argparse.Namespace) -> int:
         say(f"{repair.path}: {repair.documents:,} documents written as {repair.format}; changes: {changes}")
         say(f"{repair.log}: every change, a line each")
         if repair.left_out:
-            say(f"{repair.left_out:,} mentions have no place to be written at: they are in the log alone")
+            say(f"{repair.left_out:,} mentions could not be written: they are in the log alone, as left-out")
     if options.json:
         value = report.to_json() | ({} if repair is None else {"repair": repair._asdict()})
         print(json.dumps(value, ensure_ascii=False, indent=2))

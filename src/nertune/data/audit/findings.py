@@ -12,6 +12,9 @@ from nertune.data.spans import RawMention, Row
 __all__ = ["At", "Finding", "Findings", "Place"]
 
 
+_LONGEST = 160  # characters of a detail: a surface may be as long as its text
+
+
 class Place(NamedTuple):
     """Where something was found.
 
@@ -75,7 +78,8 @@ class At(NamedTuple):
         """A place in it."""
         raw = self.row.raw
         line = mention.line if mention is not None and mention.line is not None else raw.line
-        return Place(self.file, line, self.number, excerpt(raw.text, start, end), detail)
+        told = detail if len(detail) <= _LONGEST else detail[: _LONGEST - 1] + "…"
+        return Place(self.file, line, self.number, excerpt(raw.text, start, end), told)
 
 
 @dataclass

@@ -199,7 +199,7 @@ _TABLE = (
     Kind(
         "invisible-character",
         "warning",
-        "documents with characters that nobody sees: zero-width, soft hyphens, fillers",
+        "documents with characters that nobody sees: zero-width, soft hyphens, fillers, line separators",
         "remove them and move the offsets, before training and before extraction alike",
     ),
     Kind(

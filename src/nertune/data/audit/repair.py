@@ -88,8 +88,8 @@ class _Mending:
                 continue
             expressed = self._form.express(document)
             for loss in expressed.losses:
-                if loss.left_out:
-                    before = None if loss.entity is None else _entity(loss.entity)
+                if expressed.document is None or loss.left_out:
+                    before = _document(document) if loss.entity is None else _entity(loss.entity)
                     self._change(at, _LEFT_OUT, before, {"why": f"{self._form.name} cannot hold {loss.kind}"})
             if expressed.document is not None:
                 self.written += 1
