@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nertune.data import Offsets
 from nertune.data.audit import NEAR, Cutoff, Repair, Report, RowLength, Setting, audit, inputs, repair
 from nertune.errors import InputError
 from nertune.prompt import PromptSpec, Renderer, fitted
@@ -18,7 +19,8 @@ __all__ = ["Outcome", "Wanted", "audit_files"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. `format`, `labels`: see `open_rows`; where a recipe is named, what it says of its files is taken.
+    """What is asked for. `format`, `labels`, `offsets`, `predictions`: see `open_rows`; where a recipe is named, what it says
+    of its files is taken.
 
     `recipe` and `task`, or `model`: whose tokens are counted, none where both are None. `max_tokens`: the cut-off, instead
     of the recipe's. `near`: see `audit`. `fix`: where the repaired file goes.
@@ -26,6 +28,8 @@ class Wanted:
 
     format: str | None = None
     labels: tuple[str, ...] | None = None
+    offsets: Offsets | None = None
+    predictions: bool = False
     recipe: str | None = None
     task: str | None = None
     model: str | None = None
@@ -62,7 +66,8 @@ def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], N
     elif wanted.model is not None:
         section = TaskSection(data=DataSection(train=""), prompt=PromptSection(), answer="inline")
         setting = _setting(wanted.model, section, None, wanted.max_tokens)
-    files = inputs(paths, format=format, labels=labels, columns=columns)
+    further = {"offsets": wanted.offsets, "predictions": wanted.predictions}
+    files = inputs(paths, format=format, labels=labels, columns=columns, **further)
     if wanted.fix is not None and len(files) != 1:
         raise InputError(f"--fix repairs one file at a time, found {len(files)}; audit them together without it")
     mended = (

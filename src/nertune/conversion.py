@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from types import MappingProxyType
+from typing import Any, NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
@@ -35,26 +36,34 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    source: str, target: str, *, source_format: str | None, target_format: str, template: str, answer: str
+    source: str,
+    target: str,
+    *,
+    source_format: str | None,
+    target_format: str,
+    template: str,
+    answer: str,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
+    `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     if target_format == "alpaca":
-        return _to_rows(source, target, source_format, template, answer)
+        return _to_rows(source, target, data.read(source, format=source_format, **reading), template, answer)
     writer = data.writer(target_format, path=target)
     listed = _left_out_path(target)
-    with data.open_rows(source, format=source_format) as reading:
-        passage = _Passage(writer, reading)
+    with data.open_rows(source, format=source_format, **reading) as rows:
+        passage = _Passage(writer, rows)
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
         said = [
-            f"{source}: {reading.format}, {passage.counts['read']:,} documents",
-            *reading.notes(),
+            f"{source}: {rows.format}, {passage.counts['read']:,} documents",
+            *rows.notes(),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
@@ -106,7 +115,15 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
     whole = (
         {} if document is not None else {"document": "left out: " + ", ".join(sorted({loss.kind for loss in losses}))}
     )
-    return {"line": row.raw.line, "id": row.document.id, "text": row.document.text, **whole, "entities": entities}
+    where = {} if row.raw.file is None else {"file": row.raw.file}
+    return {
+        **where,
+        "line": row.raw.line,
+        "id": row.document.id,
+        "text": row.document.text,
+        **whole,
+        "entities": entities,
+    }
 
 
 def _digest(document: Document) -> bytes:
@@ -116,7 +133,9 @@ def _digest(document: Document) -> bytes:
 
 def _unlike(target: str, format: str, digests: Sequence[bytes]) -> list[int]:
     """Read the target back; the numbers of the documents that are not what was to be written."""
-    with data.open_rows(target, format=format) as reading:
+    # What was written is known, and not left to what spans without surfaces seem to say.
+    offsets: data.Offsets | None = "code-points" if data.FORMATS[format].elects else None
+    with data.open_rows(target, format=format, offsets=offsets) as reading:
         found = (_digest(row.document) for row in reading)
         return [number for number, (a, b) in enumerate(zip_longest(digests, found), 1) if a != b]
 
@@ -125,9 +144,8 @@ def _left_out_path(target: str) -> Path:
     return Path(target.rstrip("/") + ".left-out.jsonl")
 
 
-def _to_rows(source: str, target: str, source_format: str | None, template: str, answer: str) -> Conversion:
+def _to_rows(source: str, target: str, corpus: data.Corpus, template: str, answer: str) -> Conversion:
     """To alpaca rows, whose prompt is a template's."""
-    corpus = data.read(source, format=source_format)
     said = [f"{source}: {corpus.format}, {len(corpus.documents):,} documents", *corpus.notes]
     rows = _alpaca_rows(corpus, source, template, answer)
     data.write_alpaca(rows, Path(target))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nertune.data.audit import KINDS, Cutoff, Report, RowLength, audit, in_memory, inputs
+from nertune.data.audit import KINDS, Cutoff, Report, RowLength, audit, in_memory, inputs, repair
 from nertune.errors import DataError, InputError, MissingFileError
 from nertune.schema import Document
 
@@ -161,6 +161,7 @@ BESIDES = {
 }
 ELSEWHERE = {
     "mention-absent",
+    "span-pieces",
     "label-unknown",
     "label-one-file",
     "leak-exact",
@@ -202,6 +203,23 @@ def test_a_mention_without_offsets_that_the_text_does_not_hold(tmp_path):
     ]
     report = found(report_of(tmp_path, rows))
     assert report == {"mention-absent": (1, [("a.jsonl:2", "李丙")]), "no-entities": (1, [("a.jsonl:2", "李丙")])}
+
+
+def test_in_a_folder_the_file_is_named_too(tmp_path):
+    folder = tmp_path / "brat"
+    folder.mkdir()
+    (folder / "a.txt").write_text("王丁来了", encoding="utf-8")
+    (folder / "a.ann").write_text("T1\tname 0 2\t王丁\n", encoding="utf-8")
+    (folder / "b.txt").write_text("北京和上海大学", encoding="utf-8")
+    (folder / "b.ann").write_text("T1\tname 3 7\t上海大学\nT2\tname 0 2;5 7\t北京 大学\n", encoding="utf-8")
+    report = audit(inputs([folder]))
+    assert found(report) == {"span-pieces": (1, [("b.ann:2", "北京和上海大学")])}
+    assert report.of("span-pieces").places[0].file == f"{folder}/b.ann"
+    done = repair(inputs([folder])[0], tmp_path / "repaired")
+    assert (done.format, done.documents, done.changes) == ("brat", 2, {"left-out": 1})
+    change = json.loads((tmp_path / "repaired.changes.jsonl").read_text(encoding="utf-8"))
+    assert (change["file"], change["line"], change["after"]) == (f"{folder}/b.ann", 2, {"why": "span-pieces"})
+    assert audit(inputs([tmp_path / "repaired"])).findings == ()
 
 
 def test_texts_of_nothing(tmp_path):

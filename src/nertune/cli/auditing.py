@@ -19,6 +19,14 @@ def add_audit(tasks: Commands) -> None:
     )
     audit.add_argument("files", nargs="*", metavar="FILE", help="annotated files; several are also checked for leakage")
     audit.add_argument("--from", "--format", dest="format", metavar="F", help="format of the files (default: detected)")
+    audit.add_argument(
+        "--offsets",
+        choices=("code-points", "utf-16"),
+        help="what the files' offsets count (default: told from each file)",
+    )
+    audit.add_argument(
+        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
+    )
     audit.add_argument("--labels", metavar="A,B,C", help="display names to choose, where mentions carry several")
     audit.add_argument(
         "--recipe", metavar="RECIPE", help="count what its cut-off would lose; without FILE its own files are audited"
@@ -57,6 +65,8 @@ def _audit(options: argparse.Namespace) -> int:
     wanted = Wanted(
         format=options.format,
         labels=tuple(name.strip() for name in options.labels.split(",")) if options.labels else None,
+        offsets=options.offsets,
+        predictions=options.predictions,
         recipe=options.recipe,
         task=options.task,
         model=options.model,

@@ -28,7 +28,13 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener or alpaca (default: %(default)s)",
+        help="entities, cluener, doccano, labelstudio, brat or alpaca (default: %(default)s)",
+    )
+    convert.add_argument(
+        "--offsets", choices=("code-points", "utf-16"), help="what SRC's offsets count (default: told from the file)"
+    )
+    convert.add_argument(
+        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
     )
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
@@ -55,6 +61,7 @@ def _convert(options: argparse.Namespace) -> int:
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
+        reading={"offsets": options.offsets, "predictions": options.predictions},
     )
     for line in conversion.said:
         say(line)

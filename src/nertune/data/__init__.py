@@ -8,6 +8,7 @@ from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write,
 from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS, WritableFormat
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import (
     Grouping,
@@ -29,6 +30,7 @@ __all__ = [
     "Corpus",
     "FewShot",
     "Grouping",
+    "Offsets",
     "PredictionFile",
     "Reading",
     "Row",

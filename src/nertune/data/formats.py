@@ -9,8 +9,11 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from nertune.data.alpaca import Alpaca
+from nertune.data.brat import Brat
 from nertune.data.cluener import Cluener
+from nertune.data.doccano import Doccano
 from nertune.data.entities import Entities
+from nertune.data.labelstudio import LabelStudio
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
 from nertune.data.source import ReadOptions, Source
@@ -58,7 +61,7 @@ class WritableFormat(Format, Protocol):
 
 
 # In the order in which a file is offered to them: the narrower first.
-_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca())
+_TABLE: tuple[Format, ...] = (Brat(), LabelStudio(), Cluener(), Doccano(), Entities(), Alpaca())
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from nertune.data.records import Record, decoded, opened, records_of, without_bom
 from nertune.data.texts.where import is_json
 from nertune.errors import DataError
 
-__all__ = ["Line", "ReadOptions", "Source", "open_source"]
+__all__ = ["Line", "Offsets", "ReadOptions", "Source", "open_source"]
+
+Offsets = Literal["code-points", "utf-16"]
 
 _HEAD_BYTES = 1 << 16
 _HEAD_RECORDS = 20
@@ -40,12 +42,15 @@ class ReadOptions:
     """What a caller may tell a reader.
 
     `limit`: how many documents are wanted. `labels`: which of several names of a mention is wanted. `columns`: what the
-    keys that a format knows are called in this file; keys that it does not name are not seen.
+    keys that a format knows are called in this file; keys that it does not name are not seen. `offsets`: what the file's
+    offsets count, None where the file is asked. `predictions`: wanted where a file holds people's annotations, too.
     """
 
     limit: int | None = None
     labels: tuple[str, ...] = ()
     columns: Mapping[str, str] | None = None
+    offsets: Offsets | None = None
+    predictions: bool = False
 
 
 @dataclass
@@ -94,10 +99,12 @@ class Source:
         """The first 200 lines of a file that is not JSON."""
         return tuple(islice(self._lines, _HEAD_LINES)) if self.is_text else ()
 
-    def records(self) -> Iterator[Record]:
-        """All records. Raises DataError as `records_of` does."""
+    def records(self, *, renamed: bool = True) -> Iterator[Record]:
+        """All records, their keys renamed by `columns` unless the format does that. Raises DataError as `records_of` does."""
         found = chain(self.first_records, self._records)
-        return found if self.columns is None else (_renamed(record, self.columns) for record in found)
+        if self.columns is None or not renamed:
+            return found
+        return (_renamed(record, self.columns) for record in found)
 
     def lines(self) -> Iterator[Line]:
         """All lines. Raises DataError for what is not UTF-8, for NUL, and for a line of more than 16 MiB."""

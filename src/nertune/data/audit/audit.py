@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nertune.data.audit.findings import At, Findings
 from nertune.data.audit.labels import Labels
@@ -57,12 +57,9 @@ class Input(NamedTuple):
 
 def inputs(
     paths: Sequence[str | os.PathLike[str]],
-    *,
-    format: str | None = None,
-    labels: Sequence[str] | None = None,
-    columns: Mapping[str, str] | None = None,
+    **reading: Any,
 ) -> list[Input]:
-    """Annotated files or folders to audit together; the options are those of `open_rows`.
+    """Annotated files or folders to audit together. `reading`: what else `open_rows` takes, but no `limit`.
 
     Raises InputError for a file that is named twice, and for one that can be read only once, such as a pipe.
     """
@@ -75,7 +72,7 @@ def inputs(
             raise InputError(f"{shown}: named twice (as {known[real]}); every text of it would be found twice")
         known[real] = shown
         _check_regular(shown)
-        found.append(Input(shown, partial(open_rows, path, format=format, labels=labels, columns=columns)))
+        found.append(Input(shown, partial(open_rows, path, **reading)))
     return found
 
 

@@ -59,6 +59,12 @@ _TABLE = (
         f"they are not read at all: {_LOOK}",
     ),
     Kind(
+        "span-pieces",
+        "warning",
+        "mentions of several pieces with a gap between them, which no single span can stand for",
+        "they are not read at all: annotate what stands in one piece, or each piece by itself",
+    ),
+    Kind(
         "span-crossing",
         "warning",
         "entities that cross another one without lying inside it",

@@ -112,7 +112,7 @@ class _Mending:
         for mention in at.row.twice:
             self._change(at, "span-duplicate", _mention(mention), None, mention)
         for mention in at.row.lost:
-            why = lost_kind(text, mention, self._opened.convention)[0]
+            why = lost_kind(at.row.raw, mention, self._opened.convention)[0]
             self._change(at, _LEFT_OUT, _mention(mention), {"why": why}, mention)
 
     def _cleaned(self, at: At, document: Document) -> Document:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from nertune.data.audit.excerpt import visible
 from nertune.data.audit.findings import At, Findings
-from nertune.data.spans import Convention, RawMention, unit_index
+from nertune.data.spans import Convention, RawDocument, RawMention, unit_index
 from nertune.schema import Entity
 
 __all__ = ["Quotes", "check_spans", "lost_kind", "trimmed"]
@@ -22,7 +22,7 @@ def check_spans(at: At, convention: Convention, findings: Findings) -> None:
     """All that one document's spans tell by themselves."""
     row, entities = at.row, at.row.document.entities
     for mention in row.lost:
-        code, detail = lost_kind(row.raw.text, mention, convention)
+        code, detail = lost_kind(row.raw, mention, convention)
         findings.add(code, at, detail=f"{mention.label} {visible(mention.shown)!r}{detail}", mention=mention)
     for mention in row.moved:
         start = row.raw.text.find(mention.text or "")
@@ -85,15 +85,17 @@ def _quoted(text: str, entities: Iterable[Entity]) -> Iterator[tuple[Entity, tup
             yield entity, (entity.label, text[entity.start - 1], False)
 
 
-def lost_kind(text: str, mention: RawMention, convention: Convention) -> tuple[str, str]:
+def lost_kind(raw: RawDocument, mention: RawMention, convention: Convention) -> tuple[str, str]:
     """Why a mention has no place in its text: the kind, and its span."""
+    if mention in raw.lost:
+        return "span-pieces", ""
     if mention.start is None or mention.end is None:
         return "mention-absent", ""
     detail = f" at [{mention.start}, {mention.end}]" if mention.text else ""
     start, end = mention.start - convention.origin, mention.end - convention.origin + convention.inclusive
     if end <= start:
         return "span-empty", detail
-    within = convention.span(text, mention, unit_index(text, convention.unit)) is not None
+    within = convention.span(raw.text, mention, unit_index(raw.text, convention.unit)) is not None
     return ("span-mismatch" if within else "span-out-of-range"), detail
 
 

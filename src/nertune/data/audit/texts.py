@@ -12,7 +12,9 @@ from nertune.data.audit.findings import At, Findings
 __all__ = ["LineEnds", "character_kind", "check_text"]
 
 # U+2028 and U+2029 are seen as nothing, or as line ends, by one program or another.
-_INVISIBLE = frozenset("\u2028\u2029\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\uffa0")
+_INVISIBLE = frozenset(
+    "\u2028\u2029\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\uffa0"
+)
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _JOINERS = frozenset("\u200c\u200d")
 _BLACK_FLAG = "\U0001f3f4"  # begins the flags of England, Scotland and Wales, whose letters are tags
