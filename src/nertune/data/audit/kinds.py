@@ -145,7 +145,7 @@ _TABLE = (
     Kind(
         "surface-variants",
         "warning",
-        "mentions written with other code points than a more frequent spelling that looks the same (equal in NFKC)",
+        "mentions written with other code points than the usual spelling of the same surface (equal in NFKC)",
         "normalize texts and offsets together before annotating; a model and a gazetteer take them for two names",
     ),
     Kind(

@@ -107,10 +107,9 @@ class Surfaces:
             totals = {surface: sum(self._counts[surface, label] for label in labels[surface]) for surface in group}
             usual = max(sorted(group), key=lambda surface: totals[surface])
             for surface in group - {usual}:
-                detail = f"so {totals[surface]:,} times, {visible(usual)!r} {totals[usual]:,} times"
-                self._variants[surface] = detail + (
-                    "" if visible(usual) != visible(surface) else " in other code points"
-                )
+                detail = f"{totals[surface]:,} so, {totals[usual]:,} as {visible(usual)!r}"
+                unseen = " in other code points" if visible(usual) == visible(surface) else ""
+                self._variants[surface] = detail + unseen
 
     def _unannotated(self, text: str, entities: tuple[Entity, ...]) -> Iterator[tuple[int, int]]:
         """Where a surface that is looked for stands free of all entities: the longest first, none inside another."""
