@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from nertune.schema import Document
 
 __all__ = ["Conversion", "convert"]
 
+_AS_THEY_ARE = data.LabelMap()
 _READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
 
 
@@ -43,27 +45,34 @@ def convert(
     target_format: str,
     template: str,
     answer: str,
+    label_map: data.LabelMap = _AS_THEY_ARE,
     reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
+    `label_map`: other labels for those of the file, given right after reading.
     `reading`: what else `data.open_rows` takes for the source.
     Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     if target_format == "alpaca":
-        return _to_rows(source, target, data.read(source, format=source_format, **reading), template, answer)
+        corpus = data.read(source, format=source_format, **reading)
+        documents, changes = label_map.apply(corpus.documents)
+        corpus = replace(corpus, documents=documents, notes=(*corpus.notes, *label_map.notes(changes)))
+        return _to_rows(source, target, corpus, template, answer)
     writer = data.writer(target_format, path=target)
     listed = _left_out_path(target)
     with data.open_rows(source, format=source_format, **reading) as rows:
-        passage = _Passage(writer, rows)
+        changes = data.Changes()
+        passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
         said = [
             f"{source}: {rows.format}, {passage.counts['read']:,} documents",
             *rows.notes(),
+            *label_map.notes(changes),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
@@ -178,7 +187,7 @@ def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -
     filled = spec.filled()
     before, after = filled.around_text()
     return [
-        data.AlpacaRow(filled.system or "", before + document.text + after, spec.answer.write(document))
+        data.AlpacaRow(filled.system or "", before + document.text + after, spec.write(document))
         for document in corpus.documents
     ]
 

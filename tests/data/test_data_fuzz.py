@@ -132,7 +132,7 @@ def _wrong_value(content: bytes, chosen: random.Random) -> bytes:
     for whole in (lines[place], content):
         try:
             value = json.loads(whole)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         changed = json.dumps(_replaced(value, chosen)).encode()
         return content.replace(whole, changed, 1)

@@ -8,7 +8,7 @@ import json
 from nertune.cli.auditing import add_audit
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, Parser
+from nertune.cli.options import Commands, Parser, label_map_of, map_option
 from nertune.cli.showing import add_show
 from nertune.cli.splitting import add_split
 
@@ -38,6 +38,7 @@ def add_data(commands: Commands) -> None:
     )
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    map_option(convert)
     convert.set_defaults(run=_convert)
     add_audit(data)
     add_fetch(data)
@@ -61,6 +62,7 @@ def _convert(options: argparse.Namespace) -> int:
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
+        label_map=label_map_of(options),
         reading={"offsets": options.offsets, "predictions": options.predictions},
     )
     for line in conversion.said:

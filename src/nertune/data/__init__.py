@@ -7,6 +7,7 @@ from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
 from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.source import Offsets
 from nertune.data.spans import Row
@@ -27,9 +28,11 @@ from nertune.schema import SourceText
 __all__ = [
     "FORMATS",
     "AlpacaRow",
+    "Changes",
     "Corpus",
     "FewShot",
     "Grouping",
+    "LabelMap",
     "Offsets",
     "PredictionFile",
     "Reading",
