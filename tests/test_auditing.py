@@ -78,6 +78,18 @@ def test_texts_of_one_file_in_another_are_errors(written, capsys):
     assert "error leak-exact  1  " in capsys.readouterr().out
 
 
+def test_labels_are_judged_as_they_are_mapped_and_repaired_as_they_are(tmp_path, written, capsys):
+    path = written(GOOD, Document.of("去杭州和 河南", [("Name", 1, 3), ("NAME", 4, 7)]))
+    assert main(["data", "audit", path]) == 3
+    assert "error label-spelling  2  " in capsys.readouterr().out
+    out = tmp_path / "out.jsonl"
+    assert main(["data", "audit", path, "--map", "Name,NAME=address", "--fix", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "labels: address 2, company 1, name 1\n" in captured.out
+    assert "mentions given another label: Name to address (1), NAME to address (1)" in captured.err
+    assert set(data.read(out).labels) == {"name", "company", "Name", "NAME"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -90,6 +102,7 @@ def test_texts_of_one_file_in_another_are_errors(written, capsys):
         (["{0}", "--max-tokens", "9"], "--max-tokens counts the tokens of a model"),
         (["{0}", "--task", "a"], "--task is one of a recipe's tasks"),
         (["{0}", "--recipe", "a.yaml", "--model", "b"], "exclude each other"),
+        (["{0}", "--recipe", "a.yaml", "--map", "a=b"], "--recipe and --map exclude each other"),
         (["{0}", "--recipe", "absent.yaml"], "no such file"),
         (["{0}", "--model", "builtin:no"], "unknown built-in model"),
         (["{0}", "--fix", "{0}"], "is the file to be repaired"),

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from nertune.data import Offsets
+from nertune.data import LabelMap, Offsets
 from nertune.data.audit import NEAR, Cutoff, Repair, Report, RowLength, Setting, audit, inputs, repair
 from nertune.errors import InputError
 from nertune.prompt import PromptSpec, Renderer, fitted
 from nertune.schema import Document, LabelSet
 from nertune.train.recipe import PromptSection, Recipe, TaskSection
-from nertune.train.sections import DataSection, parse_answer
+from nertune.train.sections import DataSection, parse_answer, parse_labels
 
 __all__ = ["Outcome", "Wanted", "audit_files"]
+
+_AS_THEY_ARE = LabelMap()
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. `format`, `labels`, `offsets`, `predictions`: see `open_rows`; where a recipe is named, what it says
-    of its files is taken.
+    """What is asked for. `format`, `labels`, `offsets`, `predictions`: see `open_rows`; `label_map`: other labels for those
+    of the files. Where a recipe is named, what it says of its files is taken.
 
     `recipe` and `task`, or `model`: whose tokens are counted, none where both are None. `max_tokens`: the cut-off, instead
-    of the recipe's. `near`: see `audit`. `fix`: where the repaired file goes.
+    of the recipe's. `near`: see `audit`. `fix`: where the repaired file goes, which keeps the labels that it has.
     """
 
     format: str | None = None
     labels: tuple[str, ...] | None = None
     offsets: Offsets | None = None
     predictions: bool = False
+    label_map: LabelMap = _AS_THEY_ARE
     recipe: str | None = None
     task: str | None = None
     model: str | None = None
@@ -56,23 +59,25 @@ def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], N
     _check(paths, wanted)
     notes: tuple[str, ...] = ()
     setting = None
-    format, labels, columns = wanted.format, wanted.labels, None
+    reading: dict[str, Any] = {"format": wanted.format, "offsets": wanted.offsets, "predictions": wanted.predictions}
+    names, label_map = wanted.labels, wanted.label_map
     if wanted.recipe is not None:
         recipe, section, notes = _section(wanted.recipe, wanted.task)
-        said = section.data
-        format, labels, columns = format or said.format, labels or section.labels, said.columns
-        paths = paths or _files(said)
+        paths = paths or _files(section.data)
+        reading |= {"format": wanted.format or section.data.format, "columns": section.data.columns}
+        listed = parse_labels(section.labels).names if section.labels else None
+        names, label_map = names or listed, section.data.mapping()
         setting = _setting(recipe.model, section, recipe, wanted.max_tokens)
     elif wanted.model is not None:
         section = TaskSection(data=DataSection(train=""), prompt=PromptSection(), answer="inline")
         setting = _setting(wanted.model, section, None, wanted.max_tokens)
-    further = {"offsets": wanted.offsets, "predictions": wanted.predictions}
-    files = inputs(paths, format=format, labels=labels, columns=columns, **further)
-    if wanted.fix is not None and len(files) != 1:
-        raise InputError(f"--fix repairs one file at a time, found {len(files)}; audit them together without it")
-    mended = (
-        None if wanted.fix is None else repair(files[0], wanted.fix)
-    )  # first, for what it refuses it refuses at once
+    reading["labels"] = label_map.wanted(names)
+    mended = None
+    if wanted.fix is not None:  # first, so that what it refuses is refused at once
+        if len(paths) != 1:
+            raise InputError(f"--fix repairs one file at a time, found {len(paths)}; audit them together without it")
+        mended = repair(inputs(paths, **reading)[0], wanted.fix)
+    files = inputs(paths, label_map=label_map, **reading)
     report = audit(files, top=wanted.top, near=wanted.near, setting=setting, done=done)
     notes += tuple(f"{file.file}: {note}" for file in report.files for note in file.notes)
     return Outcome(report, mended, notes)
@@ -83,6 +88,8 @@ def _check(paths: Sequence[str], wanted: Wanted) -> None:
         raise InputError("there is nothing to audit: name files, or a recipe that names its own (--recipe)")
     if wanted.recipe is not None and wanted.model is not None:
         raise InputError("--recipe and --model exclude each other: a recipe names its model")
+    if wanted.recipe is not None and wanted.label_map:
+        raise InputError("--recipe and --map exclude each other: a recipe has a map of its own (data.label_map)")
     if wanted.max_tokens is not None and wanted.recipe is None and wanted.model is None:
         raise InputError("--max-tokens counts the tokens of a model: name one (--model or --recipe)")
     if wanted.task is not None and wanted.recipe is None:
@@ -122,7 +129,7 @@ def _setting(model: str, section: TaskSection, recipe: Recipe | None, max_tokens
     form = parse_answer(answer)
 
     def cutoff(labels: Mapping[str, int], deepest: Document) -> Cutoff:
-        known = LabelSet(section.labels or tuple(labels))
+        known = parse_labels(section.labels) if section.labels else LabelSet(tuple(labels))
         nested = fitted(form, [deepest]) if isinstance(answer, str) or "depth" not in answer else form
         renderer = Renderer(tokenizer, PromptSpec((section.prompt or PromptSection()).load(), known, nested))
 
@@ -130,6 +137,6 @@ def _setting(model: str, section: TaskSection, recipe: Recipe | None, max_tokens
             row = renderer.row(document)
             return RowLength(row.prompt_length, len(row.ids_T))
 
-        return Cutoff(measure, max_tokens, section.labels)
+        return Cutoff(measure, max_tokens, known.names if section.labels else None)
 
     return cutoff

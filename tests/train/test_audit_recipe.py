@@ -64,6 +64,24 @@ def test_labels_that_the_recipe_does_not_list_and_answers_that_cannot_be_written
     assert "answer-cut" not in findings
 
 
+def test_labels_are_those_of_the_recipe_as_it_maps_and_shows_them(recipe, written, uneven):
+    section = {"train": uneven, "validation": 0, "label_map": {"地点": "PLACE"}}
+    settings = {
+        "data": section,
+        "labels": {"人名": "某某人的姓名", "PLACE": "地方"},
+        "answer": "json",
+        "max_tokens": 250,
+    }
+    asked = recipe(**settings)
+    (task,) = load_tasks(asked)
+    left_out = prepare_task(task, load_tokenizer(asked.model), asked, say=lambda line: None).left_out
+    outcome = audit_files([], Wanted(recipe=written(**settings), top=100))
+    assert outcome.report.labels == {"PLACE": 9, "人名": 9}
+    assert outcome.report.of("label-unknown") is None
+    assert [place.line for place in outcome.report.of("answer-cut").places] == [one.number for one in left_out]
+    assert any("地点 to PLACE (9)" in line for line in outcome.said)
+
+
 def test_a_model_alone_counts_tokens_and_a_cut_off_may_be_named(base, uneven):
     lengths = audit_files([uneven], Wanted(model=str(base))).report.lengths
     assert lengths["max_tokens"] is None

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, from_zero, positive, similarity
+from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive, similarity
 
 __all__ = ["add_audit"]
 
@@ -28,6 +28,7 @@ def add_audit(tasks: Commands) -> None:
         "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
     )
     audit.add_argument("--labels", metavar="A,B,C", help="display names to choose, where mentions carry several")
+    map_option(audit)
     audit.add_argument(
         "--recipe", metavar="RECIPE", help="count what its cut-off would lose; without FILE its own files are audited"
     )
@@ -67,6 +68,7 @@ def _audit(options: argparse.Namespace) -> int:
         labels=tuple(name.strip() for name in options.labels.split(",")) if options.labels else None,
         offsets=options.offsets,
         predictions=options.predictions,
+        label_map=label_map_of(options),
         recipe=options.recipe,
         task=options.task,
         model=options.model,

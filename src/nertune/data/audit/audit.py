@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from nertune.data.audit.spans import Quotes, check_spans
 from nertune.data.audit.surfaces import Surfaces
 from nertune.data.audit.texts import LineEnds, check_text
 from nertune.data.corpus import open_rows
+from nertune.data.mapping import Changes, LabelMap
 from nertune.data.spans import HALF_OPEN, Convention, RawDocument, RawMention, Row
 from nertune.errors import DataError, InputError
 from nertune.schema import Document
@@ -56,11 +57,11 @@ class Input(NamedTuple):
 
 
 def inputs(
-    paths: Sequence[str | os.PathLike[str]],
-    **reading: Any,
+    paths: Sequence[str | os.PathLike[str]], *, label_map: LabelMap | None = None, **reading: Any
 ) -> list[Input]:
-    """Annotated files or folders to audit together. `reading`: what else `open_rows` takes, but no `limit`.
+    """Annotated files or folders to audit together, under the labels that `label_map` gives them.
 
+    `reading`: what else `open_rows` takes, but no `limit`.
     Raises InputError for a file that is named twice, and for one that can be read only once, such as a pipe.
     """
     found: list[Input] = []
@@ -72,8 +73,33 @@ def inputs(
             raise InputError(f"{shown}: named twice (as {known[real]}); every text of it would be found twice")
         known[real] = shown
         _check_regular(shown)
-        found.append(Input(shown, partial(open_rows, path, **reading)))
+        unmapped = partial(open_rows, path, **reading)
+        found.append(Input(shown, partial(_open_mapped, unmapped, label_map) if label_map else unmapped))
     return found
+
+
+@contextmanager
+def _open_mapped(unmapped: Callable[[], AbstractContextManager[Opened]], label_map: LabelMap) -> Iterator[Opened]:
+    with unmapped() as opened:
+        yield _Mapped(opened, label_map)
+
+
+class _Mapped:
+    """Rows being read, under other labels."""
+
+    def __init__(self, opened: Opened, label_map: LabelMap) -> None:
+        self.format = opened.format
+        self._opened, self._map, self._changes = opened, label_map, Changes()
+
+    @property
+    def convention(self) -> Convention:
+        return self._opened.convention
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._map.rows(self._opened, self._changes)
+
+    def notes(self) -> tuple[str, ...]:
+        return (*self._opened.notes(), *self._map.notes(self._changes))
 
 
 def _check_regular(path: str) -> None:
