@@ -103,6 +103,13 @@ def test_on_a_terminal_the_users_pager_gets_it_and_may_leave(file, tmp_path):
     assert "\x1b[" in content, "in colour"
 
 
+def test_a_reader_that_goes_away_ends_it_quietly(file):
+    data.write([Document.of("叶老桂" * 30, [("name", 0, 3)])] * 3000, file, format="entities")
+    command = f"{sys.executable} -m nertune data show {file} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines(), done.stderr) == (["#1", "0"], "")
+
+
 def test_the_page_shows_filters_and_turns_pages(file, tmp_path, capsys, browser):
     data.write([*DOCUMENTS, *[Document(f"第{n}句") for n in range(60)]], file, format="entities")
     page = tmp_path / "page.html"
