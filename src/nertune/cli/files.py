@@ -1,4 +1,4 @@
-"""`nertune data convert` and `nertune doctor`: what needs no model."""
+"""`nertune data`, `data convert` and `nertune doctor`: what needs no model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from nertune.cli.auditing import add_audit
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser, label_map_of, map_option
@@ -61,6 +62,7 @@ def add_data(commands: Commands) -> None:
         "--tag-names", metavar="FILE", help="hf: the names of tags that are numbers, as JSON or one a line"
     )
     convert.set_defaults(run=_convert)
+    add_audit(data)
     add_fetch(data)
     add_show(data)
     add_split(data)

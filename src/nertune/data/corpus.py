@@ -12,7 +12,7 @@ from nertune.data.conll import Conll
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
 from nertune.data.hf import HuggingFace
 from nertune.data.source import Offsets, ReadOptions, Source, open_source
-from nertune.data.spans import Placing, Row, Unit
+from nertune.data.spans import Convention, Placing, Row, Unit
 from nertune.data.tagging import Scheme
 from nertune.data.tokens import JoinerName
 from nertune.errors import DataError, InputError
@@ -51,6 +51,11 @@ class Reading:
 
     def __iter__(self) -> Iterator[Row]:
         return self._rows
+
+    @property
+    def convention(self) -> Convention:
+        """How the file counts: known once the first document was read."""
+        return self._placing.convention
 
     def notes(self) -> tuple[str, ...]:
         """Notes for people on what the reader decided and had to leave out so far."""

@@ -126,7 +126,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     try:
         with Path(shown).open("rb") as file:
             yield file
-    except NertuneError:
+    except (NertuneError, BrokenPipeError):  # the latter is about what is written meanwhile
         raise
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", path=shown) from error

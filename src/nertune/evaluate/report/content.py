@@ -16,15 +16,16 @@ from nertune.evaluate.findings import KINDS
 from nertune.evaluate.measures import describe
 from nertune.evaluate.report.curves import calibration_curve, threshold_curve
 from nertune.evaluate.report.markdown import markdown
-from nertune.evaluate.report.page import page
 from nertune.evaluate.report.rows import document_rows
 from nertune.evaluate.report.summary import summary
 from nertune.evaluate.scoring import evaluate
+from nertune.pages import page
 from nertune.schema import Document, Prediction
 
 __all__ = ["Report", "build_report"]
 
 _FORMAT = 1
+_SCRIPT = Path(__file__).with_name("page.js")
 _MOST_POINTS = 400  # of a training curve
 
 
@@ -37,7 +38,9 @@ class Report:
     def files(self) -> dict[str, str]:
         """The content of `report.html`, `report.md` and `report.json`, by name."""
         made = {
-            "report.html": page(self.value),
+            "report.html": page(
+                self.value, script=_SCRIPT, without_script="report.md beside it says the same without one."
+            ),
             "report.md": markdown(self.value),
             "report.json": json.dumps(self.value, ensure_ascii=False, separators=(",", ":")) + "\n",
         }
