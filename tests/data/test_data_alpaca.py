@@ -113,6 +113,7 @@ def test_mentions_not_in_the_text_are_counted(array: Array) -> None:
     assert corpus.notes == (
         "spans: none in this file; mentions placed by order of occurrence: 1",
         "mentions left out, because the text does not hold them (so often): 3",
+        "answers: json or jsonl, read in 1 of 1 row",
     )
 
 

@@ -24,10 +24,14 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener or alpaca (default: %(default)s)",
+        help="entities, cluener, alpaca, sharegpt or inline (default: %(default)s)",
     )
-    convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
-    convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    convert.add_argument(
+        "--template", default="cluener", help="alpaca, sharegpt: prompt template (default: %(default)s)"
+    )
+    convert.add_argument(
+        "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
+    )
     convert.set_defaults(run=_convert)
 
 

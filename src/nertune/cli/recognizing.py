@@ -144,6 +144,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _annotated(options: argparse.Namespace) -> Sequence[Any]:
     """The documents of --data, by the labels of the run or of --labels; what is to be said about them is said."""
     from nertune import data
+    from nertune.prompt import KNOWN_ANSWERS
     from nertune.run import RunManifest
 
     prompt = _prompt_of_labels(options)
@@ -151,7 +152,9 @@ def _annotated(options: argparse.Namespace) -> Sequence[Any]:
     if prompt is None and run.is_dir():
         prompt = RunManifest.read(run).prompt_of(options.task)
     labels = prompt.labels.names if prompt else None
-    corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
+    corpus = data.read(
+        options.data, format=options.source_format, limit=options.limit, labels=labels, answers=KNOWN_ANSWERS
+    )
     for line in corpus.notes:
         say(f"{options.data}: {line}")
     return corpus.documents

@@ -145,14 +145,14 @@ def _serve_local(options: argparse.Namespace) -> int:
 
 def _serve_vllm(options: argparse.Namespace) -> int:
     from nertune import data
+    from nertune.prompt import KNOWN_ANSWERS
     from nertune.serve.vllm import VllmSettings
     from nertune.vllm_serving import serve_vllm
 
-    texts = (
-        [document.text for document in data.read(str(options.parity), limit=_COMPARED).documents]
-        if options.parity
-        else []
-    )
+    texts = []
+    if options.parity:
+        corpus = data.read(str(options.parity), limit=_COMPARED, answers=KNOWN_ANSWERS)
+        texts = [document.text for document in corpus.documents]
     return serve_vllm(
         options.runs,
         VllmSettings(port=options.vllm_port, extra=options.vllm_arguments),

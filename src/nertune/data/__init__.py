@@ -4,9 +4,12 @@ Readers know the formats and the ways in which files count offsets; past this ro
 """
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
+from nertune.data.answers import Answers
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
-from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.formats import FORMATS, WritableFormat, Writer
+from nertune.data.inline import MarkedLines
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.sharegpt import SharegptRow, write_sharegpt
 from nertune.data.spans import Row
 from nertune.data.split import Split, split, split_first
 from nertune.data.texts import read_texts
@@ -15,13 +18,17 @@ from nertune.schema import SourceText
 __all__ = [
     "FORMATS",
     "AlpacaRow",
+    "Answers",
     "Corpus",
+    "MarkedLines",
     "PredictionFile",
     "Reading",
     "Row",
+    "SharegptRow",
     "SourceText",
     "Split",
     "WritableFormat",
+    "Writer",
     "detect",
     "open_rows",
     "read",
@@ -31,5 +38,6 @@ __all__ = [
     "split_first",
     "write",
     "write_alpaca",
+    "write_sharegpt",
     "writer",
 ]

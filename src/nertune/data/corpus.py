@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from nertune.data.answers import Answers
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
-from nertune.data.source import ReadOptions, Source, open_source
+from nertune.data.source import Missed, ReadOptions, Source, open_source
 from nertune.data.spans import Placing, Row
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
@@ -39,13 +40,20 @@ class Reading:
         self._notes: list[str] = []
         self._placing = Placing(format.convention, elects=format.elects)
         self._rows = self._placing.rows(format.read(source, options, self._notes), limit=options.limit)
+        self._options = options
 
     def __iter__(self) -> Iterator[Row]:
         return self._rows
 
     def notes(self) -> tuple[str, ...]:
         """Notes for people on what the reader decided and had to leave out so far."""
-        return (*self._placing.notes(), *self._notes)
+        missed = [_missed_note(self.missed)] if self.missed else []
+        return (*self._placing.notes(), *self._notes, *missed)
+
+    @property
+    def missed(self) -> Sequence[Missed]:
+        """The records so far that could not be read and are not among the documents, where the format goes on after one."""
+        return self._options.missed
 
 
 @contextmanager
@@ -56,13 +64,16 @@ def open_rows(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
 ) -> Iterator[Reading]:
     """An annotated file open for reading its documents as they come, in bounded memory where the format allows.
 
     `format` is one of FORMATS, told from the content where None. `limit` documents are given, but at least the first
     1,000 records are read, because the span convention is told from them, and from no more than 20,000. `labels` chooses
     among the display names of mentions that carry several (`entity_names`). `columns` maps keys that the format knows to
-    what they are called in this file; keys that it does not name are not seen by the reader.
+    what they are called in this file; keys that it does not name are not seen by the reader. `answers`: what is known of
+    LLMs' answers (`nertune.prompt.KNOWN_ANSWERS`); without it inline files are not read, and of rows for LLMs those alone
+    whose answers are JSON objects.
 
     Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`, some
     of it only when the reading comes there; InputError for a `limit` below 1.
@@ -71,7 +82,7 @@ def open_rows(
         raise InputError(f"limit must be at least 1, found {limit}")
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
-    with open_source(path, columns=columns) as source:
+    with open_source(path, columns=columns, answers=answers) as source:
         yield Reading(source, chosen or sniffed(source), ReadOptions(limit, tuple(labels or ()), columns))
 
 
@@ -82,31 +93,38 @@ def read(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    answers: Answers | None = None,
 ) -> Corpus:
     """The documents of an annotated file, with half-open spans in code points. Arguments and errors as `open_rows` has."""
-    with open_rows(path, format=format, limit=limit, labels=labels, columns=columns) as reading:
+    with open_rows(path, format=format, limit=limit, labels=labels, columns=columns, answers=answers) as reading:
         documents = tuple(row.document for row in reading)
         return Corpus(documents, reading.format, reading.notes())
 
 
-def detect(path: str | os.PathLike[str]) -> str:
+def detect(path: str | os.PathLike[str], *, answers: Answers | None = None) -> str:
     """The name of the format that a file's first records are in. Raises as `read` does."""
-    with open_source(path) as source:
+    with open_source(path, answers=answers) as source:
         return sniffed(source).name
 
 
 def writer(format: str, *, path: str | os.PathLike[str]) -> WritableFormat:
     """The format called `format`, to write `path` in.
 
-    Raises DataError for an unknown format, and for one that documents alone do not suffice for (alpaca needs a prompt: see
-    `write_alpaca`).
+    Raises DataError for an unknown format, and for one that documents alone do not suffice for: alpaca and sharegpt need a
+    prompt (`write_alpaca`), inline a way of marking (`MarkedLines`).
     """
     chosen = named(format, path=os.fspath(path))
     if isinstance(chosen, WritableFormat):
         return chosen
     able = ", ".join(name for name, entry in FORMATS.items() if isinstance(entry, WritableFormat))
-    message = f"{format} rows need a prompt, so documents alone do not make them; try {able}"
+    needed = "lines need a way of marking" if format == "inline" else "rows need a prompt"
+    message = f"{format} {needed}, so documents alone do not make them; try {able}"
     raise DataError(message, path=os.fspath(path))
+
+
+def _missed_note(missed: Sequence[Missed]) -> str:
+    shown = "; ".join(f"line {line}: {why}" for line, why in missed[:3]) + ("; …" if len(missed) > 3 else "")
+    return f"{len(missed):,} {'document was' if len(missed) == 1 else 'documents were'} not read and left out: {shown}"
 
 
 def write(documents: Iterable[Document], path: str | os.PathLike[str], *, format: str) -> None:

@@ -11,14 +11,16 @@ from typing import Protocol, runtime_checkable
 from nertune.data.alpaca import Alpaca
 from nertune.data.cluener import Cluener
 from nertune.data.entities import Entities
+from nertune.data.inline import Inline
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
+from nertune.data.sharegpt import Sharegpt
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import Convention, RawDocument
 from nertune.errors import DataError
 from nertune.schema import Document
 
-__all__ = ["FORMATS", "Format", "WritableFormat", "named", "sniffed"]
+__all__ = ["FORMATS", "Format", "WritableFormat", "Writer", "named", "sniffed"]
 
 
 class Format(Protocol):
@@ -47,8 +49,12 @@ class Format(Protocol):
 
 
 @runtime_checkable
-class WritableFormat(Format, Protocol):
-    """A format that documents alone suffice to write."""
+class Writer(Protocol):
+    """Writes documents in one format."""
+
+    @property
+    def name(self) -> str:
+        """The format's name."""
 
     def express(self, document: Document) -> Expressed:
         """What of a document the format can hold, and what it cannot."""
@@ -57,8 +63,13 @@ class WritableFormat(Format, Protocol):
         """Write documents that the format can hold whole, atomically."""
 
 
+@runtime_checkable
+class WritableFormat(Format, Writer, Protocol):
+    """A format that documents alone suffice to write."""
+
+
 # In the order in which a file is offered to them: the narrower first.
-_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca())
+_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca(), Sharegpt(), Inline())
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 
 

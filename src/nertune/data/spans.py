@@ -16,7 +16,7 @@ from nertune.data.occurrence import by_occurrence
 from nertune.data.records import Record
 from nertune.schema import Document, Entity, Mention
 
-__all__ = ["HALF_OPEN", "INCLUSIVE", "Convention", "Placing", "RawDocument", "RawMention", "Row", "unit_index"]
+__all__ = ["HALF_OPEN", "INCLUSIVE", "Asked", "Convention", "Placing", "RawDocument", "RawMention", "Row", "unit_index"]
 
 _VOTERS = 20_000  # records that vote on the convention, in files that have so many
 _FEWEST = 1_000  # records that vote, however few are wanted
@@ -44,11 +44,24 @@ class RawMention(NamedTuple):
         return self.text or f"[{self.start}, {self.end}]"
 
 
+class Asked(NamedTuple):
+    """What a row for LLMs holds besides its sentence: the prompt's two parts around it, and the answer to the letter.
+
+    `earlier`: how many turns come before this one.
+    """
+
+    system: str
+    before: str
+    after: str
+    answer: str
+    earlier: int = 0
+
+
 class RawDocument(NamedTuple):
     """A text and its mentions, before the file's convention is known.
 
     `line`: where it begins in the file, from 1, None where the format has no lines; `file`: which file of a folder;
-    `record`: the JSON object that it was read from.
+    `record`: the JSON object that it was read from; `asked`: what surrounds it in a row for LLMs.
     """
 
     text: str
@@ -57,6 +70,7 @@ class RawDocument(NamedTuple):
     line: int | None = None
     file: str | None = None
     record: Record | None = None
+    asked: Asked | None = None
 
     @classmethod
     def of(cls, record: Record, text: str, mentions: Iterable[RawMention]) -> RawDocument:

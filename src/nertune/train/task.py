@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nertune import data
 from nertune.errors import InputError
-from nertune.prompt import PromptSpec, Renderer, Row, fitted, refuse_unwritable
+from nertune.prompt import KNOWN_ANSWERS, PromptSpec, Renderer, Row, fitted, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
@@ -140,12 +140,16 @@ def _documents(
     section: DataSection, names: tuple[str, ...] | None
 ) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...], tuple[str, ...]]:
     """All documents of the training file, those to train on, those to measure on, and what was said while reading."""
-    columns = section.columns
-    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names, columns=columns)
+
+    def read(path: str, limit: int | None = None) -> data.Corpus:
+        form, columns = section.format, section.columns
+        return data.read(path, format=form, limit=limit, labels=names, columns=columns, answers=KNOWN_ANSWERS)
+
+    corpus = read(section.train, section.limit)
     train, notes = corpus.documents, corpus.notes
     validation: tuple[Document, ...] = ()
     if isinstance(section.validation, str):
-        held_out = data.read(section.validation, format=section.format, labels=names, columns=columns)
+        held_out = read(section.validation)
         validation, notes = held_out.documents, notes + held_out.notes
     elif section.validation:
         if section.hold_out == "first":
