@@ -18,6 +18,7 @@ import torch
 import nertune
 from nertune import data, terminal
 from nertune.cli import main
+from nertune.cli.parser import build_parser
 from nertune.errors import InputError, UnknownModelError
 from nertune.extract import Recognizer
 from nertune.generate import Completion, ScriptedEngine
@@ -431,6 +432,22 @@ def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")
     assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 3
     assert "1 documents do not come back alike" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_processes_of_extraction_trust_a_models_code_as_the_command_does(monkeypatch, trusted):
+    from nertune.cli import extracting
+    from nertune.safety import remote_code_trusted, trust_remote_code
+
+    given = ["extract", "run", "texts.txt", "--out", "out.jsonl", *(["--trust-remote-code"] if trusted else [])]
+    options = build_parser().parse_args(given)
+    monkeypatch.setattr("nertune.cli.recognizing.open_recognizer", lambda _: remote_code_trusted())
+    monkeypatch.setattr("nertune.terminal.silence", lambda: None)
+    trust_remote_code(not trusted)
+    try:
+        assert extracting._in_process(options, 0) is trusted
+    finally:
+        trust_remote_code(False)
 
 
 def test_doctor_as_json(capsys):

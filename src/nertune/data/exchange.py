@@ -132,7 +132,7 @@ def _mentions(text: str, said: Said) -> tuple[RawMention, ...] | None:
             return None
         shift = len(text) - len(text.lstrip()) - (len(said.text) - len(said.text.lstrip()))
     placed = tuple(RawMention(e.label, e.start + shift, e.end + shift, e.text) for e in said.entities)
-    return placed if all(0 <= (m.start or 0) and (m.end or 0) <= len(text) for m in placed) else None
+    return placed if all((m.start or 0) >= 0 and (m.end or 0) <= len(text) for m in placed) else None
 
 
 def _document(row: Exchange, choice: _Choice, names: _Names) -> RawDocument | str:
