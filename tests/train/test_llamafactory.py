@@ -366,7 +366,12 @@ def test_both_kinds_of_files_are_told_apart(folder, opened):
     ("entry", "problem"),
     [
         ({"hf_hub_url": "a/b"}, "hf_hub_url: data on a hub"),
-        ({"file_name": "x.json", "formatting": "sharegpt"}, "formatting: 'sharegpt' rows are not read"),
+        ({"file_name": "x.json", "formatting": "kto"}, "formatting: 'kto' rows are not read"),
+        (
+            {"file_name": "x.json", "formatting": "sharegpt", "columns": {"prompt": "a"}},
+            "columns.prompt: not used here",
+        ),
+        ({"file_name": "x.json", "formatting": "sharegpt", "tags": {"role_tag": "a"}}, "must be named once any is"),
         ({"file_name": "x.json", "ranking": True}, "ranking:"),
         ({"file_name": "x.json", "num_samples": 5}, "num_samples:"),
         ({"file_name": "x.json", "colums": {}}, "colums: unknown; did you mean 'columns'?"),

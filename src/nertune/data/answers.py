@@ -108,5 +108,5 @@ def _mention(item: object) -> Mention:
     label, text = item[keys[0]], item[keys[1]]
     for key, value in zip(keys, (label, text), strict=True):
         if not isinstance(value, str):
-            raise ValueError(f"{key!r} must be a string, found {describe(value)}")
+            raise ValueError(f"holds an object whose {key!r} must be a string, found {describe(value)}")
     return Mention(label, text)

@@ -72,9 +72,11 @@ def _chosen(head: Sequence[Exchange], answers: Answers | None) -> _Choice:
     """The reader and the frames under which most of the answers speak of their sentences."""
     tried = head[:: max(1, len(head) // _TRIED)][:_TRIED]
     readers = [JsonObjects(), *(answers.readers([row.answer for row in head]) if answers else ())]
-    best: tuple[tuple[int, int], _Choice] | None = None
+    best: tuple[tuple[int, int, int], _Choice] | None = None
     for reader in readers:
         said = [reader.read(row.answer) for row in tried]
+        if best is not None and all(found is None for found in said):
+            continue
         fitting, read, framed = 0, 0, {}
         for column in (True, False):
             kind = [(row, found) for row, found in zip(tried, said, strict=True) if (row.given is not None) is column]
@@ -82,8 +84,10 @@ def _chosen(head: Sequence[Exchange], answers: Answers | None) -> _Choice:
             if whole:
                 score, framed[column] = _framed(whole, kind)
                 fitting, read = fitting + score[0], read + score[1]
-        if best is None or (fitting, read) > best[0]:
-            best = (fitting, read), _Choice(reader, framed)
+        # Of two that fit alike, the one that takes less for the sentences: labels may stand in the words around them.
+        words = sum(len(frame.before) + len(frame.after) for frame in framed.values() if frame)
+        if best is None or (fitting, read, words) > best[0]:
+            best = (fitting, read, words), _Choice(reader, framed)
     return _Choice(JsonObjects(), {}) if best is None else best[1]
 
 

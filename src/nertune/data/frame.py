@@ -7,7 +7,6 @@ the answers choose, which speak of the sentence alone.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,20 +92,19 @@ def frames(rows: Sequence[Exchange], copies: Iterable[str | None]) -> list[Frame
     if len(distinct) == 1:
         known = _NAMED.match(distinct[0]) if column else None
         return [*found, *([Frame(known[0], "")] if known else []), *([Frame("", "")] if column else [])]
-    common = os.path.commonprefix(distinct)
+    common = _common(distinct)
     closed = all(marked(row.prompt) == row.given for row in rows) if column else False
     marker = marked(common)
     if marker is not None:
         cuts = [marker]
-    elif column:
-        cuts = [] if closed else _column_cuts(common)
-        cuts.append(0)
+    elif column and any(row.given for row in rows):
+        cuts = [*([] if closed else _column_cuts(common)), 0]
     else:
         cuts = [*_cuts(common), 0]
     telling = closed or marker is not None or len(distinct) >= _FEWEST
     for cut in cuts:
         tails = _tails([part[cut:] for part in distinct], common[:cut]) if telling else []
-        quoted = not column and marker is None and common[cut - 1 : cut] in _CLOSING and cut > 0
+        quoted = marker is None and cut > 0 and common[cut - 1] in _CLOSING
         found += [Frame(common[:cut], tail) for tail in ([*tails] if quoted else [*tails, ""])]
     return list(dict.fromkeys(found))
 
@@ -138,7 +136,14 @@ def _column_cuts(common: str) -> list[int]:
 
 def _tails(rests: Sequence[str], before: str) -> list[str]:
     """What stands after all sentences: whole lines, or what closes a quotation that was opened before them."""
-    common = os.path.commonprefix([rest[::-1] for rest in rests])[::-1]
+    common = _common([rest[::-1] for rest in rests])[::-1]
     closing = _CLOSING.get(before[-1:], "")
     places = [common.find(sign) for sign in (closing, "\n") if sign]
     return [common[place:] for place in places if place >= 0 and re.search(r"\w|\W\Z", common[place:].strip())]
+
+
+def _common(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
+    first, last = min(texts), max(texts)
+    length = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:length]

@@ -26,7 +26,57 @@ __all__ = ["Inline", "MarkedLines"]
 _HEAD = 200  # lines that tell how the others are marked
 # Tags of HTML: pages are no annotated texts, though each of their lines may be sound.
 _HTML = frozenset(
-    ["a", "abbr", "b", "big", "blockquote", "body", "br", "button", "caption", "center", "cite", "code", "dd", "div", "dl", "dt", "em", "font", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "i", "img", "input", "li", "link", "main", "nav", "ol", "option", "p", "pre", "q", "script", "section", "select", "small", "span", "strike", "strong", "style", "sub", "sup", "table", "tbody", "td", "th", "thead", "title", "tr", "tt", "u", "ul"]
+    [
+        *(
+            "a",
+            "abbr",
+            "b",
+            "big",
+            "blockquote",
+            "body",
+            "br",
+            "button",
+            "caption",
+            "center",
+            "cite",
+            "code",
+            "dd",
+            "div",
+        ),
+        *("dl", "dt", "em", "font", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "i", "img"),
+        *(
+            "input",
+            "li",
+            "link",
+            "main",
+            "nav",
+            "ol",
+            "option",
+            "p",
+            "pre",
+            "q",
+            "script",
+            "section",
+            "select",
+            "small",
+        ),
+        *(
+            "span",
+            "strike",
+            "strong",
+            "style",
+            "sub",
+            "sup",
+            "table",
+            "tbody",
+            "td",
+            "th",
+            "thead",
+            "title",
+            "tr",
+            "ul",
+        ),
+    ]
 )
 
 

@@ -118,7 +118,7 @@ def _is_conversation(value: dict[str, object]) -> bool:
 def _exchange(record: Record, tags: _Tags | None) -> Exchange:
     key = next((key for key in _MESSAGES if key in record.value), "messages")
     if key not in record.value:
-        keys = ", ".join(map(repr, record.value)) or "(none)"
+        keys = ", ".join(map(repr, record.value)) or "not those that its columns name"
         raise record.error(f"the record has no 'conversations' and no 'messages'; its keys are {keys:.200}")
     messages = record.value[key]
     if not isinstance(messages, list) or not messages:
