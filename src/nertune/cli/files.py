@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
+from nertune.cli.showing import add_show
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -33,6 +35,8 @@ def add_data(commands: Commands) -> None:
         "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
     )
     convert.set_defaults(run=_convert)
+    add_fetch(data)
+    add_show(data)
 
 
 def add_doctor(commands: Commands) -> None:
