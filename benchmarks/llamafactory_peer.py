@@ -7,7 +7,6 @@ token, and after the answer it trains `<end_of_turn>`, a line break and `<eos>`,
 
 from __future__ import annotations
 
-import json
 import os
 from bisect import bisect
 from collections.abc import Mapping, Sequence

@@ -47,10 +47,10 @@ class PromptedRows:
             data.write_alpaca(map(self._alpaca, documents), path)
 
     def _alpaca(self, document: Document) -> data.AlpacaRow:
-        """The prompt parted at its last line break: LLaMA-Factory joins the two columns by one."""
+        """The sentence in a column of its own where it begins a line: LLaMA-Factory joins the columns by a line break."""
         before, after, system = self._words
-        instruction, _, opening = before.rpartition("\n")
-        return data.AlpacaRow(instruction, opening + document.text + after, self.spec.answer.write(document), system)
+        told, begun = (before[:-1], "") if before.endswith("\n") else ("", before)
+        return data.AlpacaRow(told, begun + document.text + after, self.spec.answer.write(document), system)
 
     def _sharegpt(self, document: Document) -> data.SharegptRow:
         before, after, system = self._words

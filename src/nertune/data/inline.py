@@ -103,9 +103,9 @@ class Inline:
         head = list(islice(lines, _HEAD))
         if not head:
             raise source.error("holds only blank lines")
-        marks = max(source.answers.marks(), key=lambda marks: _sound(head, marks))
-        notes.append(f"marks: {marks.name}")
-        sound = _sound(head, marks)[0]
+        marks = max(source.answers.marks(), key=lambda marks: _sound(head, marks, source))
+        entities, sound = _sound(head, marks, source)
+        notes.append(f"marks: {marks.name}" if entities else f"marks: none in the first {len(head):,} lines")
         for line in chain(head, lines):
             found = _document(line, marks, source)
             if not isinstance(found, str):
@@ -168,10 +168,10 @@ def _is_marked(lines: Sequence[Line], marks: Marks) -> bool:
     return any(entity.text != document.text for document in documents for entity in document.entities)
 
 
-def _sound(lines: Sequence[Line], marks: Marks) -> tuple[int, int]:
-    """How many lines are sound, and how many entities they hold."""
-    found = [document for line in lines if isinstance(document := marks.read(line.text), Document)]
-    return len(found), sum(len(document.entities) for document in found)
+def _sound(lines: Sequence[Line], marks: Marks, source: Source) -> tuple[int, int]:
+    """How many entities the sound ones of some lines hold, and how many lines are sound."""
+    found = [document for line in lines if not isinstance(document := _document(line, marks, source), str)]
+    return sum(len(document.mentions) for document in found), len(found)
 
 
 def _document(line: Line, marks: Marks, source: Source) -> RawDocument | str:

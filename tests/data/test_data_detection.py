@@ -1,0 +1,46 @@
+"""Every format knows its own files and claims no other's: a sample of each, offered to all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nertune.data import detect
+from nertune.prompt import KNOWN_ANSWERS
+
+
+def lines(*rows: object) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+TURNS = [{"from": "human", "value": "找：北京"}, {"from": "gpt", "value": "[]"}]
+MESSAGES = [{"role": "user", "content": "找：北京"}, {"role": "assistant", "content": "[]"}]
+
+# (format, the file's name, its content); a name with a slash makes a folder, which is what is detected.
+SAMPLES = [
+    ("cluener", "train.jsonl", lines({"text": "在北京", "label": {"地点": {"北京": [[1, 2]]}}})),
+    ("cluener", "test.jsonl", lines({"id": 1, "text": "在北京"})),
+    ("entities", "cmeee.json", json.dumps([{"text": "a", "entities": [{"start_idx": 0, "end_idx": 0, "type": "x"}]}])),
+    ("entities", "empty.jsonl", lines({"text": "a", "entities": []})),
+    ("alpaca", "alpaca.json", json.dumps([{"instruction": "i", "input": "a", "output": "[]"}])),
+    (
+        "alpaca",
+        "whole.jsonl",
+        lines({"instruction": "<输入文本>\n在[北京 | a]", "output": "在[北京 | a]", "system": "s"}),
+    ),
+    ("sharegpt", "sharegpt.json", json.dumps([{"conversations": TURNS}], indent=1)),
+    ("sharegpt", "messages.jsonl", lines({"messages": MESSAGES}, {"messages": MESSAGES})),
+    ("inline", "brackets.txt", "在[北京 | 地点]\n无\n"),
+    ("inline", "tags.txt", "无\n在<地点>北京</地点>\n"),
+]
+
+
+@pytest.mark.parametrize(("format", "name", "content"), SAMPLES)
+def test_each_sample_is_known(tmp_path: Path, format: str, name: str, content: str) -> None:
+    for part in name.split():
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part).write_text(content, encoding="utf-8")
+    first = name.split()[0]
+    assert detect(tmp_path / (first.split("/")[0]), answers=KNOWN_ANSWERS) == format
