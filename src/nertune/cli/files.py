@@ -9,6 +9,7 @@ from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser
 from nertune.cli.showing import add_show
+from nertune.cli.splitting import add_split
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -37,6 +38,7 @@ def add_data(commands: Commands) -> None:
     convert.set_defaults(run=_convert)
     add_fetch(data)
     add_show(data)
+    add_split(data)
 
 
 def add_doctor(commands: Commands) -> None:

@@ -6,12 +6,23 @@ Readers know the formats and the ways in which files count offsets; past this ro
 from nertune.data.alpaca import AlpacaRow, write_alpaca
 from nertune.data.answers import Answers
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
+from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS, WritableFormat, Writer
 from nertune.data.inline import MarkedLines
 from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.sharegpt import SharegptRow, write_sharegpt
 from nertune.data.spans import Row
-from nertune.data.split import Split, split, split_first
+from nertune.data.split import (
+    Grouping,
+    Split,
+    Three,
+    groups_of,
+    split,
+    split_first,
+    split_folds,
+    split_stratified,
+    split_three,
+)
 from nertune.data.texts import read_texts
 from nertune.schema import SourceText
 
@@ -20,6 +31,8 @@ __all__ = [
     "AlpacaRow",
     "Answers",
     "Corpus",
+    "FewShot",
+    "Grouping",
     "MarkedLines",
     "PredictionFile",
     "Reading",
@@ -27,15 +40,21 @@ __all__ = [
     "SharegptRow",
     "SourceText",
     "Split",
+    "Three",
     "WritableFormat",
     "Writer",
     "detect",
+    "few_shot",
+    "groups_of",
     "open_rows",
     "read",
     "read_predictions",
     "read_texts",
     "split",
     "split_first",
+    "split_folds",
+    "split_stratified",
+    "split_three",
     "write",
     "write_alpaca",
     "write_sharegpt",

@@ -40,14 +40,15 @@ class Section(BaseModel):
 class DataSection(Section):
     """`train`: an annotated file. `validation`: another file, or how much of `train` to hold out.
 
-    Below 1 that is a share (0 for none), from 1 a number of documents. `hold_out`: drawn by `seed`, or the file's first
-    documents, as published scripts often do. `columns`: what the records' keys are called that
+    Below 1 that is a share (0 for none), from 1 a number of documents. `hold_out`: drawn by `seed`, drawn so that
+    every label has its share and near-duplicates stay on one side, or the file's first documents, as published scripts
+    often do. `columns`: what the records' keys are called that
     a format knows by another name, such as {instruction: prompt, output: response}.
     """
 
     train: str
     validation: Share | Positive | str = 0.1
-    hold_out: Literal["random", "first"] = "random"
+    hold_out: Literal["random", "stratified", "first"] = "random"
     format: str | None = None
     columns: dict[str, str] | None = None
     limit: Positive | None = None

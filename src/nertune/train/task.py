@@ -154,6 +154,8 @@ def _documents(
     elif section.validation:
         if section.hold_out == "first":
             parts = data.split_first(corpus.documents, held_out=section.validation)
+        elif section.hold_out == "stratified":
+            parts = data.split_stratified(corpus.documents, held_out=section.validation, seed=section.seed)
         else:
             parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
         train, validation = parts.train, parts.held_out
