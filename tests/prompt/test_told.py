@@ -52,6 +52,8 @@ def test_keys_and_the_sentence_are_told():
     assert all(answer_format(option.pop("format"), option) for option in options)
     once = [reader.name for reader in KNOWN_ANSWERS.readers([form.write(DOCUMENT), "Sorry"])]
     assert not any("Sorry" in name for name in once)
+    never = [reader.name for reader in KNOWN_ANSWERS.readers(["positive", "negative", "positive"])]
+    assert not any("positive" in name for name in never)
 
 
 def test_labels_that_cannot_be_written_are_known():

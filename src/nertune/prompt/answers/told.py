@@ -127,26 +127,35 @@ def _marks() -> tuple[AnswerFormat, ...]:
 
 def _keys(answers: Sequence[str]) -> list[tuple[str, str]]:
     """The pairs of keys that may hold label and text: the usual ones, and those that the objects hold strings under."""
+    likely = sorted(key for key, _ in _held(answers).most_common(_KEYS))
+    return list(dict.fromkeys([*_USUAL, *permutations(likely, 2)]))
+
+
+def _held(answers: Sequence[str]) -> Counter[str]:
+    """The keys under which the objects of answers hold strings."""
     counted: Counter[str] = Counter()
     for answer in answers[:_ASKED]:
         for value in complete_objects(answer):
             counted.update(key for key, held in value.items() if key and isinstance(held, str))
-    likely = sorted(key for key, _ in counted.most_common(_KEYS))
-    return list(dict.fromkeys([*_USUAL, *permutations(likely, 2)]))
+    return counted
 
 
 def _nothings(answers: Sequence[str]) -> list[str | None]:
     """The sentences that may say that there is nothing: the usual one and what is said most often instead of JSON.
 
-    None stands for the format that has no such sentence. One that is said once may be anything.
+    None stands for the format that has no such sentence. One that is said once may be anything, as may one beside which
+    nothing is ever found.
     """
+    usual: list[str | None] = [None, JsonLinesAnswer().nothing]
+    if not _held(answers):
+        return usual
     counted = Counter(
         sentence
         for answer in answers
         if not any(sign in answer for sign in "[{<") and (sentence := sentence_of(answer)) and not _is_json(sentence)
     )
-    told: list[str | None] = [sentence for sentence, count in counted.most_common(1) if count > 1]
-    return list(dict.fromkeys([None, JsonLinesAnswer().nothing, *told]))
+    told = [sentence for sentence, count in counted.most_common(1) if count > 1]
+    return list(dict.fromkeys([*usual, *told]))
 
 
 def _is_json(answer: str) -> bool:
