@@ -94,6 +94,19 @@ def listening() -> Any:
     return _beside("live_server").listening
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    with _beside("browser").chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def payloads() -> list[str]:
+    """A hundred texts that must stay texts in a page."""
+    return list(_beside("payloads").PAYLOADS)
+
+
 @pytest.fixture
 def served(fake: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """A function from answers by path, and FakeServer's options, to a running server; no key is set."""

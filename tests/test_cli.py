@@ -430,6 +430,18 @@ def test_convert_to_alpaca_and_back(capsys, annotated, tmp_path):
     assert "do not come back alike" not in capsys.readouterr().err
 
 
+def test_convert_maps_labels_and_says_so(capsys, annotated, tmp_path):
+    target = tmp_path / "mapped.jsonl"
+    rules = ["--map", "name,company=名称", "--map", "compny="]
+    assert main(["data", "convert", str(annotated), str(target), *rules]) == 0
+    assert [e.label for e in data.read(target).documents[0].entities] == ["名称", "名称"]
+    said = capsys.readouterr().err
+    assert "mentions given another label: name to 名称 (1), company to 名称 (1)" in said
+    assert "the label map names what no mention bears: compny (like company). Labels there: company, name" in said
+    assert "do not come back alike" not in said
+    assert "--map 'a=b=c'" in _refused(capsys, ["data", "convert", str(annotated), str(target), "--map", "a=b=c"])
+
+
 def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")

@@ -42,7 +42,10 @@ def evaluate_on(
     evaluation = evaluate(documents, predictions, seconds=time.monotonic() - started)
     if out is not None:
         write_folder(Path(out), evaluation, documents, predictions)
-        write_report(Path(out), documents, predictions, evaluation, source=source, model=model, train=train)
+        display = recognizer.renderer.spec.labels.display
+        write_report(
+            Path(out), documents, predictions, evaluation, source=source, model=model, train=train, display=display
+        )
     return evaluation
 
 

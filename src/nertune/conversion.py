@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from types import MappingProxyType
+from typing import Any, NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
@@ -25,6 +26,8 @@ from nertune.schema import Document, LabelSet
 
 __all__ = ["Conversion", "convert"]
 
+_AS_THEY_ARE = data.LabelMap()
+
 
 class Conversion(NamedTuple):
     """What was converted. `said`: lines for people; `complete`: every document and entity of the source is in the target."""
@@ -34,34 +37,47 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    source: str, target: str, *, source_format: str | None, target_format: str, template: str, answer: str | None
+    source: str,
+    target: str,
+    *,
+    source_format: str | None,
+    target_format: str,
+    template: str,
+    answer: str | None,
+    label_map: data.LabelMap = _AS_THEY_ARE,
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
     `template`, `answer`: the prompt and the answers of rows for LLMs (json where None), `answer` also the marks of inline
-    lines. What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
+    lines. `label_map`: other labels for those of the file, given right after reading. `reading`: what else
+    `data.open_rows` takes for the source. What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line
+    for each document it is about.
     Raises DataError for what cannot be read, InputError when both are the same file or for labels that the answers cannot
     write, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     listed = _left_out_path(target)
-    with data.open_rows(source, format=source_format, answers=KNOWN_ANSWERS) as reading:
-        rows: Iterable[data.Row] = reading
+    options = {"format": source_format, "answers": KNOWN_ANSWERS, **reading}
+    with data.open_rows(source, **options) as read:
+        rows: Iterable[data.Row] = read
+        changes = data.Changes()
         if target_format in ROWS:
-            labels, rows = _labelled(source, source_format, reading)
+            labels, rows = _labelled(source, options, read, label_map)
             spec = PromptSpec(load_template(template), labels, strict(answer_format(answer or "json")).form)
             writer: data.Writer = PromptedRows(target_format, spec)
         else:
             writer = _writer(target_format, target, answer)
-        passage = _Passage(writer, rows)
+        passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
-            for missed in reading.missed:
+            for missed in read.missed:
                 passage.list_missed(missed.line, missed.why, file)
         said = [
-            f"{source}: {reading.format}, {passage.counts['read']:,} documents",
-            *reading.notes(),
+            f"{source}: {read.format}, {passage.counts['read']:,} documents",
+            *read.notes(),
+            *label_map.notes(changes),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
@@ -86,13 +102,19 @@ def _writer(format: str, target: str, answer: str | None) -> data.Writer:
     return data.MarkedLines(marks[answer or "inline"])
 
 
-def _labelled(source: str, format: str | None, reading: data.Reading) -> tuple[LabelSet, Iterable[data.Row]]:
+def _labelled(
+    source: str, options: Mapping[str, Any], reading: data.Reading, label_map: data.LabelMap
+) -> tuple[LabelSet, Iterable[data.Row]]:
     """The labels that a prompt names, most frequent first, and the rows: a file is read twice, a pipe is kept."""
     if os.path.isfile(source) or os.path.isdir(source):
-        with data.open_rows(source, format=format, answers=KNOWN_ANSWERS) as first:
-            return LabelSet.from_documents(row.document for row in first), reading
+        with data.open_rows(source, **options) as first:
+            return _labels(first, label_map), reading
     kept = list(reading)
-    return LabelSet.from_documents(row.document for row in kept), kept
+    return _labels(kept, label_map), kept
+
+
+def _labels(rows: Iterable[data.Row], label_map: data.LabelMap) -> LabelSet:
+    return LabelSet.from_documents(row.document for row in label_map.rows(rows, data.Changes()))
 
 
 class _Passage:
@@ -138,7 +160,15 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
     whole = (
         {} if document is not None else {"document": "left out: " + ", ".join(sorted({loss.kind for loss in losses}))}
     )
-    return {"line": row.raw.line, "id": row.document.id, "text": row.document.text, **whole, "entities": entities}
+    where = {} if row.raw.file is None else {"file": row.raw.file}
+    return {
+        **where,
+        "line": row.raw.line,
+        "id": row.document.id,
+        "text": row.document.text,
+        **whole,
+        "entities": entities,
+    }
 
 
 def _digest(document: Document) -> bytes:
@@ -148,7 +178,9 @@ def _digest(document: Document) -> bytes:
 
 def _unlike(target: str, format: str, digests: Sequence[bytes]) -> list[int]:
     """Read the target back; the numbers of the documents that are not what was to be written."""
-    with data.open_rows(target, format=format, answers=KNOWN_ANSWERS) as reading:
+    # What was written is known, and not left to what spans without surfaces seem to say.
+    offsets: data.Offsets | None = "code-points" if data.FORMATS[format].elects else None
+    with data.open_rows(target, format=format, offsets=offsets, answers=KNOWN_ANSWERS) as reading:
         found = (_digest(row.document) for row in reading)
         return [number for number, (a, b) in enumerate(zip_longest(digests, found), 1) if a != b]
 

@@ -50,11 +50,11 @@ class PromptedRows:
         """The sentence in a column of its own where it begins a line: LLaMA-Factory joins the columns by a line break."""
         before, after, system = self._words
         told, begun = (before[:-1], "") if before.endswith("\n") else ("", before)
-        return data.AlpacaRow(told, begun + document.text + after, self.spec.answer.write(document), system)
+        return data.AlpacaRow(told, begun + document.text + after, self.spec.write(document), system)
 
     def _sharegpt(self, document: Document) -> data.SharegptRow:
         before, after, system = self._words
-        return data.SharegptRow(before + document.text + after, self.spec.answer.write(document), system)
+        return data.SharegptRow(before + document.text + after, self.spec.write(document), system)
 
     @property
     def _words(self) -> tuple[str, str, str | None]:
@@ -80,9 +80,9 @@ class PromptedRows:
         return Expressed(None, (Loss("texts whose entities its answer does not tell", left_out=True),))
 
     def _read_back(self, document: Document) -> Document:
-        said = strict(self.spec.answer).read(self.spec.answer.write(document))
+        said = strict(self.spec.answer).read(self.spec.write(document))
         if said is None:
             return replace(document, entities=())
-        if isinstance(said, Document):
-            return replace(document, entities=tuple(dict.fromkeys(said.entities)))
-        return replace(document, entities=tuple(by_occurrence(document.text, said)[0]))
+        entities = said.entities if isinstance(said, Document) else by_occurrence(document.text, said)[0]
+        named = (replace(entity, label=self.spec.labels.label_of(entity.label)) for entity in entities)
+        return replace(document, entities=tuple(dict.fromkeys(named)))

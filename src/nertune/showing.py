@@ -26,7 +26,7 @@ from nertune.errors import InputError
 from nertune.pages import page
 from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
-from nertune.terminal import highlight, stdout, visible
+from nertune.terminal import PipedConsole, highlight, stdout, visible
 
 __all__ = ["Wanted", "show", "write_page"]
 
@@ -121,7 +121,7 @@ def _paged() -> Iterator[Console]:
     environment = {"LESSCHARSET": "utf-8", **os.environ}
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, encoding="utf-8") as pager:
         try:
-            yield Console(file=pager.stdin, force_terminal=True, highlight=False, width=stdout.width)
+            yield PipedConsole(file=pager.stdin, force_terminal=True, highlight=False, width=stdout.width)
         except BrokenPipeError:
             pass
         finally:

@@ -21,6 +21,7 @@ from nertune.schema import Entity
 
 __all__ = [
     "Meter",
+    "PipedConsole",
     "conversion_meter",
     "duration",
     "highlight",
@@ -33,8 +34,16 @@ __all__ = [
     "visible",
 ]
 
+
+class PipedConsole(Console):
+    """A console whose reader may go away: that is told as a BrokenPipeError, where rich ends the process with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 stderr = Console(stderr=True, highlight=False)
-stdout = Console(highlight=False)
+stdout = PipedConsole(highlight=False)
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red", "bright_cyan", "bright_green", "bright_magenta")
 _PLAIN_SECONDS = 20.0

@@ -34,6 +34,31 @@ SAMPLES = [
     ("sharegpt", "messages.jsonl", lines({"messages": MESSAGES}, {"messages": MESSAGES})),
     ("inline", "brackets.txt", "在[北京 | 地点]\n无\n"),
     ("inline", "tags.txt", "无\n在<地点>北京</地点>\n"),
+    (
+        "entities",
+        "doccano-relations.jsonl",
+        lines(
+            {
+                "id": 1,
+                "text": "a",
+                "entities": [{"id": 2, "label": "x", "start_offset": 0, "end_offset": 1}],
+                "relations": [],
+            }
+        ),
+    ),
+    (
+        "doccano",
+        "export.jsonl",
+        lines({"id": 1, "text": "a", "label": []}, {"id": 2, "text": "a", "label": [[0, 1, "x"]]}),
+    ),
+    ("doccano", "labels.jsonl", lines({"text": "a", "labels": [[0, 1, "x"]]})),
+    ("doccano", "data.jsonl", lines({"id": 1, "data": "a", "label": [[0, 1, "x"]]})),
+    ("doccano", "old.jsonl", lines({"text": "a", "annotations": [{"label": 1, "start_offset": 0, "end_offset": 1}]})),
+    ("labelstudio", "tasks.json", json.dumps([{"id": 1, "data": {"text": "a"}, "annotations": [{"result": []}]}])),
+    ("labelstudio", "unannotated.json", json.dumps([{"data": {"text": "a"}}])),
+    ("labelstudio", "min.json", json.dumps([{"text": "a", "ner": [{"start": 0, "end": 1, "labels": ["x"]}]}])),
+    ("brat", "folder/doc.txt folder/doc.ann", "T1\tX 0 1\tT\n"),
+    ("brat", "doc.ann", "T1\tX 0 1\tT\n"),
 ]
 
 

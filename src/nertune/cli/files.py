@@ -7,7 +7,7 @@ import json
 
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, Parser
+from nertune.cli.options import Commands, Parser, label_map_of, map_option
 from nertune.cli.showing import add_show
 from nertune.cli.splitting import add_split
 
@@ -27,7 +27,13 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener, alpaca, sharegpt or inline (default: %(default)s)",
+        help="entities, cluener, doccano, labelstudio, brat, alpaca, sharegpt or inline (default: %(default)s)",
+    )
+    convert.add_argument(
+        "--offsets", choices=("code-points", "utf-16"), help="what SRC's offsets count (default: told from the file)"
+    )
+    convert.add_argument(
+        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
     )
     convert.add_argument(
         "--template", default="cluener", help="alpaca, sharegpt: prompt template (default: %(default)s)"
@@ -35,6 +41,7 @@ def add_data(commands: Commands) -> None:
     convert.add_argument(
         "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
     )
+    map_option(convert)
     convert.set_defaults(run=_convert)
     add_fetch(data)
     add_show(data)
@@ -57,6 +64,8 @@ def _convert(options: argparse.Namespace) -> int:
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
+        label_map=label_map_of(options),
+        reading={"offsets": options.offsets, "predictions": options.predictions},
     )
     for line in conversion.said:
         say(line)

@@ -9,8 +9,10 @@ from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write,
 from nertune.data.few_shot import FewShot, few_shot
 from nertune.data.formats import FORMATS, WritableFormat, Writer
 from nertune.data.inline import MarkedLines
+from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
 from nertune.data.sharegpt import SharegptRow, write_sharegpt
+from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import (
     Grouping,
@@ -30,10 +32,13 @@ __all__ = [
     "FORMATS",
     "AlpacaRow",
     "Answers",
+    "Changes",
     "Corpus",
     "FewShot",
     "Grouping",
+    "LabelMap",
     "MarkedLines",
+    "Offsets",
     "PredictionFile",
     "Reading",
     "Row",

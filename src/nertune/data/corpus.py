@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 from nertune.data.answers import Answers
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
-from nertune.data.source import Missed, ReadOptions, Source, open_source
-from nertune.data.spans import Placing, Row
+from nertune.data.source import Missed, Offsets, ReadOptions, Source, open_source
+from nertune.data.spans import Placing, Row, Unit
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
 __all__ = ["Corpus", "Reading", "detect", "open_rows", "read", "write", "writer"]
+
+_UNITS: Mapping[Offsets, Unit] = {"code-points": "code points", "utf-16": "UTF-16 units"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Reading:
     def __init__(self, source: Source, format: Format, options: ReadOptions) -> None:
         self.format = format.name
         self._notes: list[str] = []
-        self._placing = Placing(format.convention, elects=format.elects)
+        if options.offsets is not None and not format.elects:
+            raise source.error(f"{format.name} has one way to count; leave out what its offsets count")
+        unit = None if options.offsets is None else _UNITS[options.offsets]
+        self._placing = Placing(format.convention, elects=format.elects, unit=unit)
         self._rows = self._placing.rows(format.read(source, options, self._notes), limit=options.limit)
         self._options = options
 
@@ -64,6 +69,8 @@ def open_rows(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    offsets: Offsets | None = None,
+    predictions: bool = False,
     answers: Answers | None = None,
 ) -> Iterator[Reading]:
     """An annotated file open for reading its documents as they come, in bounded memory where the format allows.
@@ -71,19 +78,24 @@ def open_rows(
     `format` is one of FORMATS, told from the content where None. `limit` documents are given, but at least the first
     1,000 records are read, because the span convention is told from them, and from no more than 20,000. `labels` chooses
     among the display names of mentions that carry several (`entity_names`). `columns` maps keys that the format knows to
-    what they are called in this file; keys that it does not name are not seen by the reader. `answers`: what is known of
-    LLMs' answers (`nertune.prompt.KNOWN_ANSWERS`); without it inline files are not read, and of rows for LLMs those alone
-    whose answers are JSON objects.
+    what they are called in this file; keys that it does not name are not seen by the reader. `offsets` says what the
+    file's offsets count, where it is not to be told from the file. `predictions` asks for a model's predictions where the
+    file holds people's annotations, too (labelstudio). `answers`: what is known of LLMs' answers
+    (`nertune.prompt.KNOWN_ANSWERS`); without it inline files are not read, and of rows for LLMs those alone whose answers
+    are JSON objects.
 
     Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`, some
     of it only when the reading comes there; InputError for a `limit` below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, found {limit}")
+    if offsets is not None and offsets not in _UNITS:
+        raise InputError(f"offsets must be one of {', '.join(_UNITS)}, found {offsets!r}")
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
     with open_source(path, columns=columns, answers=answers) as source:
-        yield Reading(source, chosen or sniffed(source), ReadOptions(limit, tuple(labels or ()), columns))
+        options = ReadOptions(limit, tuple(labels or ()), columns, offsets=offsets, predictions=predictions)
+        yield Reading(source, chosen or sniffed(source), options)
 
 
 def read(
@@ -93,10 +105,21 @@ def read(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    offsets: Offsets | None = None,
+    predictions: bool = False,
     answers: Answers | None = None,
 ) -> Corpus:
     """The documents of an annotated file, with half-open spans in code points. Arguments and errors as `open_rows` has."""
-    with open_rows(path, format=format, limit=limit, labels=labels, columns=columns, answers=answers) as reading:
+    with open_rows(
+        path,
+        format=format,
+        limit=limit,
+        labels=labels,
+        columns=columns,
+        offsets=offsets,
+        predictions=predictions,
+        answers=answers,
+    ) as reading:
         documents = tuple(row.document for row in reading)
         return Corpus(documents, reading.format, reading.notes())
 

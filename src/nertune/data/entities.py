@@ -46,14 +46,17 @@ class Entities:
         wanted = frozenset(options.labels)
         unnamed = 0
         for number, record in enumerate(source.records(), 1):
-            mentions = tuple(
-                _mention(record, position, entity, wanted) for position, entity in enumerate(_entities(record), 1)
-            )
+            mentions = self.mentions(record, wanted)
             if options.limit is None or number <= options.limit:
                 unnamed += sum(mention.label not in wanted for mention in mentions)
             yield RawDocument.of(record, record.string("text"), mentions)
         if wanted and unnamed:
             notes.append(f"mentions with none of the wanted labels, kept under their own: {unnamed:,}")
+
+    @staticmethod
+    def mentions(record: Record, wanted: frozenset[str] = frozenset()) -> tuple[RawMention, ...]:
+        """The mentions under "entities", with the `wanted` of several names. Raises DataError for another shape."""
+        return tuple(_mention(record, position, item, wanted) for position, item in enumerate(_entities(record), 1))
 
     def express(self, document: Document) -> Expressed:
         """All of it."""

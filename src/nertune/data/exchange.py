@@ -158,7 +158,7 @@ def _document(row: Exchange, choice: _Choice, names: _Names) -> RawDocument | st
     if problem is not None:
         return f"{names.answer}: {problem}; rename it in the file"
     asked = Asked(row.system, row.prompt[:start], row.prompt[end:], row.answer, row.earlier)
-    return RawDocument(text, mentions, row.record.id(), row.record.line, None, row.record, asked)
+    return RawDocument(text, mentions, row.record.id(), row.record.line, record=row.record, asked=asked)
 
 
 def _labels(said: Said) -> Iterator[str]:

@@ -9,9 +9,12 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from nertune.data.alpaca import Alpaca
+from nertune.data.brat import Brat
 from nertune.data.cluener import Cluener
+from nertune.data.doccano import Doccano
 from nertune.data.entities import Entities
 from nertune.data.inline import Inline
+from nertune.data.labelstudio import LabelStudio
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
 from nertune.data.sharegpt import Sharegpt
@@ -69,7 +72,16 @@ class WritableFormat(Format, Writer, Protocol):
 
 
 # In the order in which a file is offered to them: the narrower first.
-_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca(), Sharegpt(), Inline())
+_TABLE: tuple[Format, ...] = (
+    Brat(),
+    LabelStudio(),
+    Cluener(),
+    Doccano(),
+    Entities(),
+    Alpaca(),
+    Sharegpt(),
+    Inline(),
+)
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from nertune.schema import Entity, Mention
 
-__all__ = ["by_occurrence"]
+__all__ = ["by_occurrence", "nearest"]
+
+
+def nearest(pattern: re.Pattern[str], text: str, place: int) -> str | None:
+    """Of what `pattern` matches in `text`, that which begins nearest to `place`; None where it matches nothing."""
+    found = min(pattern.finditer(text), key=lambda match: abs(match.start() - place), default=None)
+    return None if found is None else found.group()
 
 
 def by_occurrence(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], list[Mention]]:

@@ -93,7 +93,7 @@ class Record:
             raise self.error(f"a label must be a string, found {describe(value)}")
         problem = label_problem(value)
         if problem is not None:
-            raise self.error(f"{problem}; rename it in the file")
+            raise self.error(f"{problem.replace(repr(value), repr(shortened(value)))}; rename it in the file")
         return value
 
 
@@ -122,7 +122,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     try:
         with Path(shown).open("rb") as file:
             yield file
-    except NertuneError:
+    except (NertuneError, BrokenPipeError):  # the latter is about what is written meanwhile
         raise
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", path=shown) from error
@@ -341,8 +341,15 @@ def _fail_json(
     after = content[error.pos : min(len(content) if stop < 0 else stop, error.pos + _EXCERPT)]
     line = first_line + content.count("\n", 0, error.pos)
     column, fault = error.pos - start + 1 + (0 if start else first_column), error.msg.removesuffix(" at")
-    message = f"broken JSON at column {column}: {fault}, at the mark ▸ in: {before}▸{after.rstrip()}"
+    message = (
+        f"broken JSON at column {column}: {fault}, at the mark ▸ in: {_visible(before)}▸{_visible(after.rstrip())}"
+    )
     raise DataError(message + hint, path=path, line=line) from error
+
+
+def _visible(text: str) -> str:
+    """With the escapes of control characters, which would steer a terminal."""
+    return "".join(ascii(character)[1:-1] if ord(character) < 32 else character for character in text)
 
 
 def without_bom(raw: bytes, path: str) -> bytes:

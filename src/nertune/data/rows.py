@@ -12,7 +12,7 @@ from nertune.atomic import replacing
 from nertune.data.atomic import checked
 from nertune.data.dataset_info import INFO, DataSet, data_set, data_set_of_file, data_sets, extended
 from nertune.data.records import Record
-from nertune.data.source import Source, open_source, renamed
+from nertune.data.source import Source, open_source, with_names
 from nertune.errors import InputError
 
 __all__ = ["Rows", "listed_format", "opened_rows", "write_data_set"]
@@ -53,7 +53,7 @@ def opened_rows(source: Source, format: str) -> Iterator[Rows]:
         yield Rows(source.records(), source.columns)
         return
     columns = beside.columns
-    yield Rows((renamed(record, columns) for record in source.records()), columns)
+    yield Rows((with_names(record, columns) for record in source.records()), columns)
 
 
 def _only(source: Source) -> DataSet:

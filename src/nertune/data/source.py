@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from nertune.data.answers import Answers
 from nertune.data.records import Record, decoded, opened, records_of, without_bom
 from nertune.data.texts.where import is_json
 from nertune.errors import DataError
 
-__all__ = ["Line", "Missed", "ReadOptions", "Source", "open_source", "renamed"]
+__all__ = ["Line", "Missed", "Offsets", "ReadOptions", "Source", "open_source", "with_names"]
+
+Offsets = Literal["code-points", "utf-16"]
 
 _HEAD_BYTES = 1 << 16
 _HEAD_RECORDS = 20
@@ -48,13 +50,16 @@ class ReadOptions:
     """What a caller may tell a reader.
 
     `limit`: how many documents are wanted. `labels`: which of several names of a mention is wanted. `columns`: what the
-    keys that a format knows are called in this file; keys that it does not name are not seen. `missed`: where the reader
-    puts what it had to leave out whole, as it meets it.
+    keys that a format knows are called in this file; keys that it does not name are not seen. `offsets`: what the file's
+    offsets count, None where the file is asked. `predictions`: wanted where a file holds people's annotations, too.
+    `missed`: where the reader puts what it had to leave out whole, as it meets it.
     """
 
     limit: int | None = None
     labels: tuple[str, ...] = ()
     columns: Mapping[str, str] | None = None
+    offsets: Offsets | None = None
+    predictions: bool = False
     missed: list[Missed] = field(default_factory=list)
 
 
@@ -106,10 +111,12 @@ class Source:
         """The first 200 lines of a file that is not JSON."""
         return tuple(islice(self._lines, _HEAD_LINES)) if self.is_text else ()
 
-    def records(self) -> Iterator[Record]:
-        """All records. Raises DataError as `records_of` does."""
+    def records(self, *, renamed: bool = True) -> Iterator[Record]:
+        """All records, their keys renamed by `columns` unless the format does that. Raises DataError as `records_of` does."""
         found = chain(self.first_records, self._records)
-        return found if self.columns is None else (renamed(record, self.columns) for record in found)
+        if self.columns is None or not renamed:
+            return found
+        return (with_names(record, self.columns) for record in found)
 
     def lines(self) -> Iterator[Line]:
         """All lines. Raises DataError for what is not UTF-8, for NUL, and for a line of more than 16 MiB."""
@@ -174,7 +181,7 @@ class _Behind(io.RawIOBase):
         return len(taken)
 
 
-def renamed(record: Record, columns: Mapping[str, str]) -> Record:
+def with_names(record: Record, columns: Mapping[str, str]) -> Record:
     """The record under the names that the format knows."""
     value = {name: record.value[column] for name, column in columns.items() if column in record.value}
     return Record(record.path, record.line, value)

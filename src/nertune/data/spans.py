@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Literal, NamedTuple
 
 from nertune.data.occurrence import by_occurrence
 from nertune.data.records import Record
+from nertune.data.units import Ballot
 from nertune.schema import Document, Entity, Mention
 
-__all__ = ["HALF_OPEN", "INCLUSIVE", "Asked", "Convention", "Placing", "RawDocument", "RawMention", "Row", "unit_index"]
+__all__ = [
+    "HALF_OPEN",
+    "INCLUSIVE",
+    "Asked",
+    "Convention",
+    "Placing",
+    "RawDocument",
+    "RawMention",
+    "Row",
+    "Unit",
+    "unit_index",
+]
 
 _VOTERS = 20_000  # records that vote on the convention, in files that have so many
 _FEWEST = 1_000  # records that vote, however few are wanted
@@ -61,7 +73,8 @@ class RawDocument(NamedTuple):
     """A text and its mentions, before the file's convention is known.
 
     `line`: where it begins in the file, from 1, None where the format has no lines; `file`: which file of a folder;
-    `record`: the JSON object that it was read from; `asked`: what surrounds it in a row for LLMs.
+    `record`: the JSON object that it was read from. `lost`: mentions that no single span can stand for. `asked`: what
+    surrounds the text in a row for LLMs.
     """
 
     text: str
@@ -70,6 +83,7 @@ class RawDocument(NamedTuple):
     line: int | None = None
     file: str | None = None
     record: Record | None = None
+    lost: tuple[RawMention, ...] = ()
     asked: Asked | None = None
 
     @classmethod
@@ -141,12 +155,14 @@ class Placing:
     """Places the mentions of one file's documents, as they come, and keeps count of what that took.
 
     `convention`: how the file counts, or, where it is asked (`elects`), what is taken where the votes are equal or no
-    mention names its surface. The first 20,000 documents vote, 1,000 where fewer are wanted.
+    mention names its surface. `unit`: what is counted, where the caller knows it; only the rest is asked of the file then.
+    The first 20,000 documents vote, 1,000 where fewer are wanted.
     """
 
-    def __init__(self, convention: Convention, *, elects: bool = True) -> None:
-        self.convention = convention
+    def __init__(self, convention: Convention, *, elects: bool = True, unit: Unit | None = None) -> None:
+        self.convention = convention if unit is None else replace(convention, unit=unit)
         self._elects = elects
+        self._told = unit is not None
         self._said: list[str] = []
         self._counts: Counter[str] = Counter()
 
@@ -159,7 +175,7 @@ class Placing:
         documents = iter(raw)
         if self._elects:
             head = list(islice(documents, _VOTERS if limit is None else min(max(limit, _FEWEST), _VOTERS)))
-            self.convention, self._said = _elect(head, self.convention)
+            self.convention, self._said = _elect(head, self.convention, told=self._told)
             following = next(documents, None) if self._said and limit is None else None
             if self._said and (following is not None or len(head) > len(head[:limit])):
                 self._said[0] += f", in the first {len(head):,} records"
@@ -191,7 +207,9 @@ class Placing:
             return self._by_occurrence(raw)
         index = unit_index(raw.text, self.convention.unit)
         entities: dict[tuple[str, int, int], Entity] = {}
-        lost, moved, twice = [], [], []
+        lost: list[RawMention] = list(raw.lost)
+        moved: list[RawMention] = []
+        twice: list[RawMention] = []
         for mention in raw.mentions:
             given = self.convention.span(raw.text, mention, index)
             span = self._span(raw.text, mention, given)
@@ -215,7 +233,7 @@ class Placing:
         self._counts["ordered"] += len(entities)
         self._counts["absent"] += len(absent)
         lost = tuple(RawMention(mention.label, None, None, mention.text) for mention in absent)
-        return Row(Document(raw.text, tuple(entities), raw.id), raw, lost)
+        return Row(Document(raw.text, tuple(entities), raw.id), raw, raw.lost + lost)
 
     def _span(self, text: str, mention: RawMention, span: tuple[int, int] | None) -> tuple[int, int] | None:
         surface = mention.text
@@ -232,23 +250,39 @@ class Placing:
         return first, first + len(surface)
 
 
-def _elect(raw: Sequence[RawDocument], preferred: Convention) -> tuple[Convention, list[str]]:
+def _elect(raw: Sequence[RawDocument], preferred: Convention, *, told: bool) -> tuple[Convention, list[str]]:
     placed = [mention for document in raw for mention in document.mentions if mention.start is not None]
     voters = sum(mention.text is not None for mention in placed)
     if not voters:
-        note = f"spans: {preferred.name} assumed, because no mention names its surface"
-        return preferred, [note] if placed else []
-    votes = _votes(raw, _CODE_POINTS)
+        return _without_surfaces(raw, preferred, told=told) if placed else (preferred, [])
+    asked = tuple(c for c in _ALL if c.unit == preferred.unit) if told else _CODE_POINTS
+    votes = _votes(raw, asked)
     # Other units only where code points do not explain every mention: they cost an index a text, and lose every tie.
-    if max(votes.values()) < voters:
+    if not told and max(votes.values()) < voters:
         votes = _votes(raw, _ALL)
     winner = max(votes, key=lambda c: (votes[c], c == preferred))
-    others = [f"{c.name} {votes[c]:,}" for c in _CODE_POINTS if c != winner and votes[c]]
+    others = [f"{c.name} {votes[c]:,}" for c in asked if c != winner and votes[c]]
     note = f"spans: {winner.name}, by {votes[winner]:,} of {_mentions(voters)}"
     note += f" ({', '.join(others)})" if others else ""
     if 2 * votes[winner] <= voters:
         note += "; no convention fits most of them, so check the file"
     return winner, [note]
+
+
+def _without_surfaces(raw: Iterable[RawDocument], preferred: Convention, *, told: bool) -> tuple[Convention, list[str]]:
+    if told or preferred.unit != "code points":
+        return preferred, [f"spans: {preferred.name}, {'as told' if told else 'assumed'}; no mention names its surface"]
+    other, ballot = replace(preferred, unit="UTF-16 units"), Ballot()
+    for document in raw:
+        index = unit_index(document.text, other.unit) if document.mentions else None
+        if index is not None:
+            for mention in document.mentions:
+                spans = (preferred.span(document.text, mention, None), other.span(document.text, mention, index))
+                ballot.count(document.text, *spans)
+    winner = other if ballot.utf_16 else preferred
+    note = f"spans: {winner.name} {'told from spans alone' if ballot.utf_16 else 'assumed'}"
+    note += ", because no mention names its surface"
+    return winner, [f"{note}; {ballot.said}" if ballot.said else note]
 
 
 def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dict[Convention, int]:

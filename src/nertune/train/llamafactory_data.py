@@ -65,9 +65,10 @@ def shown_by(source: DataSet, *, limit: int | None, default_system: str | None) 
         missed = len(reading.missed)
     system, before, after = first or ("", "", "")
     template = PromptTemplate(before + "{text}" + after, system or default_system)
-    if template.fill(LabelSet(("x",)), "") != template:
+    if template.fill(LabelSet(("x",), {}, {"x": "x"}), "") != template:
         raise InputError(
-            f"{source.path}: the prompt holds {{labels}} or {{answer_format}}, which stand for something here"
+            f"{source.path}: the prompt holds {{labels}}, {{descriptions}} or {{answer_format}}, which stand for something "
+            "here"
         )
     answer, alike = _answer(documents, answers)
     notes = [f"prompt and answer format ({answer['format']}) as the {len(documents):,} rows of {source.path} show them"]

@@ -9,83 +9,51 @@ from pathlib import Path
 
 import pytest
 
-import nertune.evaluate.report.page
+import nertune
 from nertune.evaluate.report import build_report
-from nertune.evaluate.report.page import page
 from nertune.schema import Document, Entity, Mention, Prediction
 
-_ALERT = "window.hacked=(window.hacked||0)+1"
-_SHAPES = (
-    "<script>{}</script>",
-    "</script><script>{}</script>",
-    "<!--<script>{}//",
-    "<img src=x onerror={}>",
-    "<svg onload={}>",
-    "<svg><script>{}</script></svg>",
-    '"><img src=x onerror="{}">',
-    "'><img src=x onerror='{}'>",
-    "<iframe srcdoc='<script>parent.{}</script>'>",
-    '<iframe src="javascript:{}">',
-    "<body onload={}>",
-    "<details open ontoggle={}>",
-    "<input autofocus onfocus={}>",
-    '<a href="javascript:{}">x</a>',
-    "javascript:{}",
-    "{{{{constructor.constructor('{}')()}}}}",
-    "${{{}}}",
-    "<math><mtext><style><img src=x onerror={}></style></mtext></math>",
-    "<template><script>{}</script></template>",
-    "]]><script>{}</script>",
-    "\u2028;{};\u2029",
-    "\\u003cscript\\u003e{}\\u003c/script\\u003e",
-    "&lt;script&gt;{}&lt;/script&gt;",
-    "<link rel=stylesheet href=http://127.0.0.1:9/x.css>{}",
-    "<meta http-equiv=refresh content='0;url=javascript:{}'>",
-)
-_WRAPPINGS = ("{}", "叶老桂{}博士", "\u202e{}", "</title></style></textarea></noscript>{}")
-PAYLOADS = [wrapping.format(shape.format(_ALERT)) for shape in _SHAPES for wrapping in _WRAPPINGS]
 
-
-def _hostile() -> str:
+def _hostile(payloads: list[str]) -> str:
     """A page in which every payload is a text, a label, an id, an invented name, and more."""
     gold, predicted = [], []
-    for payload in PAYLOADS:
+    for payload in payloads:
         gold.append(Document(payload, (Entity(payload, 0, len(payload), payload),), id=payload))
         named = (Entity(payload, 1, len(payload), payload[1:], 0.95), Entity("name", 0, 1, payload[0], 0.95))
         predicted.append(Prediction(payload, named, (Mention(payload, payload),)))
-    everything = "".join(PAYLOADS)
+    everything = "".join(payloads)
     return build_report(
         gold,
         predicted,
         title=everything,
         train=gold,
-        facts={payload: payload for payload in PAYLOADS},
+        facts={payload: payload for payload in payloads},
         metrics=[{"step": 1, "loss": 1.0}],
         recipe=everything,
     ).files()["report.html"]
 
 
-def test_there_are_a_hundred_payloads():
-    assert len(set(PAYLOADS)) == 100
+def test_there_are_a_hundred_payloads(payloads):
+    assert len(set(payloads)) == 100
 
 
-def test_hostile_text_cannot_leave_its_script_element():
+def test_hostile_text_cannot_leave_its_script_element(payloads):
     """But for the title, which is escaped, and the data, all of a hostile page is that of an innocent one."""
     harmless = build_report([Document("无")], [Prediction("无")], title="t").files()["report.html"]
-    hostile = _hostile()
+    hostile = _hostile(payloads)
     data = re.compile(r'(<script type="application/json" id="data">)([^<>&\u2028\u2029]*)(</script>)')
     assert len(data.findall(hostile)) == 1
     bare, other = (re.sub("<title>[^<>]*</title>", "", data.sub(r"\1\3", text)) for text in (hostile, harmless))
     assert bare == other
     value = json.loads(data.search(hostile)[2])
-    assert [row[2] for row in value["documents"]] == PAYLOADS
+    assert [row[2] for row in value["documents"]] == payloads
 
 
-def test_hostile_text_stays_inert_in_the_browser(browser, tmp_path):
+def test_hostile_text_stays_inert_in_the_browser(browser, tmp_path, payloads):
     path = tmp_path / "<img src=x onerror=window.hacked=1>.html"
-    path.write_text(_hostile(), encoding="utf-8")
+    path.write_text(_hostile(payloads), encoding="utf-8")
     browser.open(path)
-    assert browser.run("document.title").startswith(PAYLOADS[0])
+    assert browser.run("document.title").startswith(payloads[0])
     # All pages of the list, each drawn, and every button and select that there is.
     browser.run("for (const b of document.querySelectorAll('button:not(.pager button)')) b.click()")
     browser.run("document.getElementById('wrong').click()")
@@ -102,7 +70,7 @@ def test_hostile_text_stays_inert_in_the_browser(browser, tmp_path):
             "[...document.querySelectorAll('.doc .side:first-child h4 + .text')].map(e => e.textContent)"
         )
         browser.run("document.querySelectorAll('.pager button')[1].click()")
-    for payload in PAYLOADS:
+    for payload in payloads:
         assert any(text.startswith(payload) for text in texts)
     assert browser.run("window.hacked") is None
     assert browser.run("document.querySelectorAll('img, iframe, link, object, embed, base, form, style').length") == 1
@@ -116,7 +84,7 @@ def test_hostile_text_stays_inert_in_the_browser(browser, tmp_path):
 
 def test_the_policy_forbids_what_slips_through(browser, tmp_path):
     """Even markup in the page itself would run and load nothing."""
-    text = page(build_report([Document("无")], [Prediction("无")], title="t").value)
+    text = build_report([Document("无")], [Prediction("无")], title="t").files()["report.html"]
     path = tmp_path / "report.html"
     slipped = "<img src=http://127.0.0.1:9/x onerror=window.hacked=1><script>window.hacked=1</script>"
     path.write_text(text.replace("<main ", slipped + "<main "), encoding="utf-8")
@@ -160,6 +128,23 @@ def test_a_cell_of_the_confusion_matrix_shows_its_sentences(browser, written):
     assert browser.run("document.getElementById('count').textContent") == "12 of 60 texts"
     browser.run("document.querySelector('.chip').click()")
     assert browser.run("document.getElementById('count').textContent") == "60 of 60 texts"
+
+
+def test_labels_are_shown_with_their_display_names_and_chosen_by_their_own(browser, pairs, tmp_path):
+    gold, predicted = pairs(20)
+    build_report(gold, predicted, title="t", display={"书名": "BOOK", "人名": "<b>PER"}).write(tmp_path)
+    browser.open(tmp_path / "report.html")
+    table = browser.run("[...document.querySelectorAll('#labels td:first-child')].map(cell => cell.textContent)")
+    assert {"书名 (BOOK)", "人名 (<b>PER)", "组织", "地点"} <= set(table)
+    titles = browser.run("[...document.querySelectorAll('.matrix button')].map(button => button.title)")
+    assert "annotated 人名 (<b>PER), predicted (nothing): 20" in titles
+    options = browser.run("[...document.getElementById('label').options].map(o => [o.value, o.textContent])")
+    assert ["书名", "书名 (BOOK)"] in options
+    browser.run("document.querySelector('.matrix button[title*=\"predicted 书名 (BOOK): 2\"]').click()")
+    assert browser.run("document.getElementById('count').textContent") == "20 of 20 texts"
+    assert "书名 (BOOK)" in browser.run("document.querySelector('.chip').textContent")
+    tags = browser.run("[...document.querySelectorAll('.doc .tag')].map(tag => tag.textContent)")
+    assert "书名 (BOOK) · spurious" in tags
 
 
 def test_keys_turn_pages_and_search(browser, written):
@@ -219,7 +204,9 @@ def test_five_thousand_documents_stay_small_and_quick(browser, pairs, tmp_path):
 
 
 def test_the_script_knows_no_way_from_text_to_markup():
-    script = Path(nertune.evaluate.report.page.__file__).with_name("page.js").read_text(encoding="utf-8")
+    scripts = [*Path(nertune.__file__).parent.rglob("*.js")]
+    assert {script.name for script in scripts} == {"kit.js", "page.js", "show.js"}
+    script = "".join(script.read_text(encoding="utf-8") for script in scripts)
     for way in (
         "innerHTML",
         "outerHTML",

@@ -4,7 +4,7 @@ content.py   `build_report`: everything that is shown, as one JSON value; the th
 summary.py   what is good and what is bad, in words
 curves.py    precision and recall by threshold, scores against the share that is right
 rows.py      the documents with their gold and predicted entities, as many as a page can hold
-page.py      the page, drawn in the browser by page.js and page.css
+page.js      draws the page, with what nertune.pages has for all pages
 markdown.py  the same as Markdown
 """
 

@@ -16,15 +16,16 @@ from nertune.evaluate.findings import KINDS
 from nertune.evaluate.measures import describe
 from nertune.evaluate.report.curves import calibration_curve, threshold_curve
 from nertune.evaluate.report.markdown import markdown
-from nertune.evaluate.report.page import page
 from nertune.evaluate.report.rows import document_rows
 from nertune.evaluate.report.summary import summary
 from nertune.evaluate.scoring import evaluate
+from nertune.pages import page
 from nertune.schema import Document, Prediction
 
 __all__ = ["Report", "build_report"]
 
 _FORMAT = 1
+_SCRIPT = Path(__file__).with_name("page.js")
 _MOST_POINTS = 400  # of a training curve
 
 
@@ -37,7 +38,9 @@ class Report:
     def files(self) -> dict[str, str]:
         """The content of `report.html`, `report.md` and `report.json`, by name."""
         made = {
-            "report.html": page(self.value),
+            "report.html": page(
+                self.value, script=_SCRIPT, without_script="report.md beside it says the same without one."
+            ),
             "report.md": markdown(self.value),
             "report.json": json.dumps(self.value, ensure_ascii=False, separators=(",", ":")) + "\n",
         }
@@ -59,26 +62,30 @@ def build_report(
     facts: Mapping[str, str] | None = None,
     metrics: Sequence[Mapping[str, Any]] = (),
     recipe: str | None = None,
+    display: Mapping[str, str] | None = None,
 ) -> Report:
     """The report on `predicted` against `gold`, pair by pair.
 
     `evaluation`: where it was scored already. `train`: what the model was trained on, to tell seen from unseen mentions.
     `facts`: what else is worth knowing, by name. `metrics`: the lines of a run's metrics.jsonl; `recipe`: its YAML.
+    `display`: of labels that a model sees under another name, that name; such a label is shown as `LOC (地点)`.
     Raises InputError as `evaluate` does.
     """
     evaluation = evaluation or evaluate(gold, predicted)
     errors = analyse(gold, predicted, train=train)
     calibration = calibration_curve(gold, predicted)
+    display = dict(display or {})
     return Report(
         {
             "format": _FORMAT,
             "title": title,
             "facts": dict(facts or {}),
-            "summary": summary(evaluation, errors, calibration),
+            "summary": summary(evaluation, errors, calibration, display),
             "evaluation": evaluation.to_json(),
             "measures": {name: describe(name) for name in evaluation.metrics},
             "errors": errors.to_json(),
             "classes": dict(KINDS),
+            **({"display": display} if display else {}),
             "breakdowns": {name: text for name, text in BREAKDOWNS.items() if name in errors.breakdowns},
             "thresholds": threshold_curve(gold, predicted),
             "calibration": calibration,

@@ -1,58 +1,26 @@
-"use strict";
 // Draws the report. Text of the data enters the page as text nodes and attributes' values of no effect alone.
 (() => {
-  const D = JSON.parse(document.getElementById("data").textContent);
+  const {D, h, s, whole, colour, tongue, themeButton, boxes, marks, pages} = kit;
   const main = document.getElementById("page");
   const CLASSES = Object.keys(D.classes);
   const SIZE = 25;
   const NOTHING = "(nothing)";
-  const SVG = "http://www.w3.org/2000/svg";
 
-  // h("div.card", {title: "…"}, child, "text", …): an element; children are nodes or become text.
-  function h(what, attributes, ...children) {
-    const [tag, ...classes] = what.split(".");
-    const element = document.createElement(tag);
-    if (classes.length) element.className = classes.join(" ");
-    return fill(element, attributes, children);
-  }
-  function s(tag, attributes, ...children) {
-    return fill(document.createElementNS(SVG, tag), attributes, children);
-  }
-  function fill(element, attributes, children) {
-    for (const [name, value] of Object.entries(attributes || {})) {
-      if (name === "onclick" || name === "oninput" || name === "onchange") element[name] = value;
-      else if (name.startsWith("--")) element.style.setProperty(name, value);
-      else if (value === true) element.setAttribute(name, "");
-      else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
-    }
-    for (const child of children.flat(Infinity)) {
-      if (child !== null && child !== undefined && child !== false) element.append(child);
-    }
-    return element;
-  }
   const percent = (x, digits = 1) => (100 * x).toFixed(digits) + "%";
   const four = (x) => x.toFixed(4);
-  const whole = (n) => n.toLocaleString("en");
-  const colour = (label) => `var(--c${label % 12})`;
   const colourOf = (name) => { const place = D.labels.indexOf(name); return place < 0 ? "var(--c11)" : colour(place); };
-  // Han characters look different in Chinese, Japanese and Korean: the browser needs to be told.
-  const tongue = (text) => /[\u3040-\u30ff]/.test(text) ? "ja" : /[\uac00-\ud7af]/.test(text) ? "ko" : /[\u4e00-\u9fff]/.test(text) ? "zh-Hans" : null;
-
+  // A label as people are shown it: LOC (地点) where the model sees another name.
+  const shown = (name) => D.display && Object.hasOwn(D.display, name) ? `${name} (${D.display[name]})` : name;
   // ---- top: what it is, the figure, what to know -----------------------------------------------------------------
   const measures = D.evaluation.metrics;
   const span = measures.span;
 
   function head() {
-    const theme = h("button", {type: "button", title: "light or dark", "aria-label": "light or dark", onclick: () => {
-      const root = document.documentElement;
-      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-      root.dataset.theme = dark ? "light" : "dark";
-    }}, "◐");
     const links = [["summary", "Summary"], ["labels", "Labels"], ["errors", "Errors"], ["curves", "Curves"], ["sentences", "Sentences"]];
     main.append(
       h("header", null, h("h1", {lang: tongue(D.title)}, D.title),
         h("dl.facts", null, Object.entries(D.facts).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))))),
-      h("nav", {"aria-label": "sections"}, links.map(([id, name]) => h("a", {href: "#" + id}, name)), h("span.gap"), theme));
+      h("nav", {"aria-label": "sections"}, links.map(([id, name]) => h("a", {href: "#" + id}, name)), h("span.gap"), themeButton()));
   }
 
   function summary() {
@@ -157,7 +125,7 @@
         h("div.card", null, h("h3", null, "F1 by label"), chart(byLabel(rows, scores), "F1 by label",
           rows.some(([, score]) => score.ci95) ? "Lines: 95% interval. Upright line: all labels together." : "Upright line: all labels together.")),
         h("div.card.scroll", null, table(["label", "precision", "recall", "F1", "support"], [
-          ...rows.map(([name, v]) => [h("span", {lang: tongue(name)}, name), four(v.precision), four(v.recall), four(v.f1), whole(v.support)])],
+          ...rows.map(([name, v]) => [h("span", {lang: tongue(shown(name))}, shown(name)), four(v.precision), four(v.recall), four(v.f1), whole(v.support)])],
           [["micro", scores.micro], ["macro", scores.macro]].map(([name, v]) => [name, four(v.precision), four(v.recall), four(v.f1), ""]))));
       charts.slice(-1)[0]();
     }
@@ -173,12 +141,12 @@
         label(at(v), rows.length * step + 18, percent(v, 0), {"text-anchor": "middle"}));
       svg.append(s("line", {x1: at(scores.micro.f1), x2: at(scores.micro.f1), y1: 0, y2: rows.length * step, stroke: "var(--soft)", "stroke-dasharray": "3 3"}));
       rows.forEach(([name, score], place) => {
-        const y = place * step + 13, shown = [...name];
-        const most = Math.max(4, Math.floor(left / (tongue(name) ? 13 : 7.5)));
-        svg.append(label(left - 8, y + 4, shown.length > most ? shown.slice(0, most - 1).join("") + "…" : name, {class: "ink", "text-anchor": "end", lang: tongue(name)}));
+        const title = shown(name), y = place * step + 13, characters = [...title];
+        const most = Math.max(4, Math.floor(left / (tongue(title) ? 13 : 7.5)));
+        svg.append(label(left - 8, y + 4, characters.length > most ? characters.slice(0, most - 1).join("") + "…" : title, {class: "ink", "text-anchor": "end", lang: tongue(title)}));
         if (score.ci95) svg.append(s("line", {x1: at(score.ci95[0]), x2: at(score.ci95[1]), y1: y, y2: y, stroke: colourOf(name), "stroke-width": 2, "stroke-opacity": .6}));
         else svg.append(s("line", {x1: at(0), x2: at(score.f1), y1: y, y2: y, stroke: colourOf(name), "stroke-width": 2, "stroke-opacity": .35}));
-        svg.append(s("circle", {cx: at(score.f1), cy: y, r: 5, fill: colourOf(name)}, s("title", null, `${name}: F1 ${four(score.f1)}, ${score.support} mentions`)),
+        svg.append(s("circle", {cx: at(score.f1), cy: y, r: 5, fill: colourOf(name)}, s("title", null, `${title}: F1 ${four(score.f1)}, ${score.support} mentions`)),
           label(width, y + 4, percent(score.f1), {"text-anchor": "end"}));
       });
       return svg;
@@ -225,6 +193,7 @@
     const cells = new Map(D.errors.confusion.map((cell) => [JSON.stringify([cell.gold, cell.predicted]), cell.count]));
     if (!cells.size || D.labels.length > 40) return null;
     const sides = [...D.labels, null];
+    const said = (name) => name === null ? NOTHING : shown(name);
     const strongest = Math.max(...D.errors.confusion.filter((cell) => cell.gold !== cell.predicted).map((cell) => cell.count), 1);
     const totals = new Map(sides.map((gold) => [gold, sides.reduce((sum, name) => sum + (cells.get(JSON.stringify([gold, name])) || 0), 0)]));
     const cell = (gold, predicted) => {
@@ -233,11 +202,11 @@
       const share = count ? 12 + 78 * (right ? count / totals.get(gold) : Math.sqrt(count / strongest)) : 0;
       if (gold === null && predicted === null) return h("td");
       return h(right ? "td" : "td.off", null, h(share > 55 ? "button.strong" : "button", {type: "button", disabled: !count, "--share": share + "%",
-        title: `annotated ${gold ?? NOTHING}, predicted ${predicted ?? NOTHING}: ${count}`, onclick: () => show({pair: [gold, predicted]})}, count ? whole(count) : "·"));
+        title: `annotated ${said(gold)}, predicted ${said(predicted)}: ${count}`, onclick: () => show({pair: [gold, predicted]})}, count ? whole(count) : "·"));
     };
     const matrix = h("table.matrix", null,
-      h("thead", null, h("tr", null, h("th.soft", null, "annotated ↓ predicted →"), sides.map((name) => h("th", {scope: "col", title: name ?? NOTHING}, h("span", {lang: tongue(name ?? "")}, name ?? NOTHING))))),
-      h("tbody", null, sides.map((gold) => h("tr", null, h("th", {scope: "row", title: gold ?? NOTHING, lang: tongue(gold ?? "")}, gold ?? NOTHING), sides.map((name) => cell(gold, name))))));
+      h("thead", null, h("tr", null, h("th.soft", null, "annotated ↓ predicted →"), sides.map((name) => h("th", {scope: "col", title: said(name)}, h("span", {lang: tongue(name ?? "")}, said(name)))))),
+      h("tbody", null, sides.map((gold) => h("tr", null, h("th", {scope: "row", title: said(gold), lang: tongue(gold ?? "")}, said(gold)), sides.map((name) => cell(gold, name))))));
     const card = h("div.card", null, h("h3", null, "Confusion of labels"), h("div.scroll", null, matrix),
       h("p.soft", null, "On the diagonal the right label, wrong boundaries included; last column: not found; last row: not annotated."));
     card.style.marginTop = "1rem";
@@ -245,7 +214,7 @@
   }
 
   function mistakes() {
-    const name = (mention) => mention ? h("span", {lang: tongue(mention[1])}, `${mention[1]} `, h("span.tag", {"--c": colourOf(mention[0])}, mention[0])) : "nothing";
+    const name = (mention) => mention ? h("span", {lang: tongue(mention[1])}, `${mention[1]} `, h("span.tag", {"--c": colourOf(mention[0])}, shown(mention[0]))) : "nothing";
     const goto = (number) => h("button", {type: "button", title: "show this sentence", onclick: () => show({number})}, "text " + number);
     const repeated = D.errors.mistakes.map((item) => h("div.item", null,
       h("p", null, h("span.count", null, item.count + "×"), h("span.soft", null, item.class + ": "), name(item.gold), " → ", name(item.predicted)),
@@ -301,7 +270,7 @@
 
   // ---- sentences ---------------------------------------------------------------------------------------------------
   const wanted = {kind: "", label: "", search: "", wrong: true, pair: null, number: null};
-  let found = [], page = 0, view;
+  let view;
 
   function matches(row) {
     const [number, , text, gold, named, nowhere] = row;
@@ -333,25 +302,18 @@
     const change = (key, read) => (event) => { wanted[key] = read(event.target); wanted.number = null; apply(); };
     view = {
       kind: h("select", {id: "kind", "aria-label": "error class", onchange: change("kind", (t) => t.value)}, h("option", {value: ""}, "all classes"), CLASSES.map((name) => h("option", {value: name}, `${name} (${whole(D.errors.classes[name].count)})`))),
-      label: h("select", {id: "label", "aria-label": "label", onchange: change("label", (t) => t.value)}, h("option", {value: ""}, "all labels"), D.labels.map((name) => h("option", {value: name}, name))),
+      label: h("select", {id: "label", "aria-label": "label", onchange: change("label", (t) => t.value)}, h("option", {value: ""}, "all labels"), D.labels.map((name) => h("option", {value: name}, shown(name)))),
       search: h("input", {id: "search", type: "search", placeholder: "search ( / )", "aria-label": "search in texts", oninput: change("search", (t) => t.value)}),
       wrong: h("input", {id: "wrong", type: "checkbox", onchange: change("wrong", (t) => t.checked)}),
-      chips: h("span"), count: h("span.soft", {id: "count", "aria-live": "polite"}), list: h("div", {id: "list"}), pagers: [],
-    };
-    const pager = () => {
-      const where = h("span.soft");
-      const before = h("button", {type: "button", onclick: () => turn(-1)}, "← previous");
-      const after = h("button", {type: "button", onclick: () => turn(1)}, "next →");
-      view.pagers.push({before, after, where});
-      return h("div.pager", null, before, after, where);
+      chips: h("span"), count: h("span.soft", {id: "count", "aria-live": "polite"}), pages: pages(SIZE, sentence),
     };
     const left = D.total - D.documents.length;
     main.append(h("section", {id: "sentences"}, h("h2", null, "Sentences"),
       h("p.soft", null, "Annotated on the left, predicted on the right. Dashed and ✗: wrong, with its class. Keys: / searches, ← and → turn pages.",
         left ? ` ${whole(left)} of ${whole(D.total)} texts, right ones first, are left out to keep this file small.` : ""),
       h("div.filters", null, view.search, view.kind, view.label, h("label", null, view.wrong, "only wrong ones"), view.chips, view.count),
-      h("div.legend", null, D.labels.slice(0, 40).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), name))),
-      h("div.card", null, pager(), view.list, pager())));
+      h("div.legend", null, D.labels.slice(0, 40).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), shown(name)))),
+      h("div.card", null, view.pages.nodes)));
     apply();
   }
   function show(change) {
@@ -360,88 +322,36 @@
     document.getElementById("sentences").scrollIntoView();
   }
   function apply() {
-    page = 0;
     view.kind.value = wanted.kind; view.label.value = wanted.label; view.wrong.checked = wanted.wrong;
     if (view.search.value !== wanted.search) view.search.value = wanted.search;
     const chip = (text, clear) => h("button.chip", {type: "button", title: "remove this filter", onclick: () => { Object.assign(wanted, clear); apply(); }}, text + " ✕");
     view.chips.replaceChildren(...[
-      wanted.pair && chip(`${wanted.pair[0] ?? NOTHING} → ${wanted.pair[1] ?? NOTHING}`, {pair: null}),
+      wanted.pair && chip(wanted.pair.map((name) => name === null ? NOTHING : shown(name)).join(" → "), {pair: null}),
       wanted.number !== null && chip("text " + wanted.number, {number: null})].filter(Boolean));
-    found = D.documents.filter(matches);
+    const found = D.documents.filter(matches);
     view.count.textContent = `${whole(found.length)} of ${whole(D.total)} texts`;
-    draw();
-  }
-  function turn(by) {
-    const pages = Math.max(1, Math.ceil(found.length / SIZE));
-    page = Math.min(Math.max(page + by, 0), pages - 1);
-    draw();
-    if (by) document.getElementById("sentences").scrollIntoView();
-  }
-  function draw() {
-    const pages = Math.max(1, Math.ceil(found.length / SIZE));
-    for (const {before, after, where} of view.pagers) {
-      before.disabled = page === 0; after.disabled = page >= pages - 1; where.textContent = `page ${page + 1} of ${pages}`;
-    }
-    const rows = found.slice(page * SIZE, (page + 1) * SIZE);
-    view.list.replaceChildren(...(rows.length ? rows.map(sentence) : [h("p.soft", null, "No text fits these filters.")]));
+    view.pages.show(found);
   }
   function sentence([number, id, text, gold, named, nowhere, remark]) {
     const chars = Array.from(text);  // offsets count code points
     const language = tongue(text);
     const side = (title, entities, said) => h("div.side", null, h("h4", null, title), h("div.text", {lang: language, dir: "auto"}, marked(chars, entities, said)));
-    const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, D.labels[place])])) : null;
+    const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, shown(D.labels[place]))])) : null;
     const remarks = {cut: "the answer or the text was cut off", unreadable: "the answer could not be read"};
     return h("article.doc", null,
       h("div.soft", null, h("span", null, "#" + number), id !== null && h("bdi", null, id), remark && h("span", null, remarks[remark])),
       h("div.pair", null, side("annotated", gold, (e) => e[4] < 0), h("div", null, side("predicted", named, () => true), absent)));
   }
 
-  // The text as nodes, entities as boxes in boxes; one that crosses another's edge is closed there and goes on in a new box.
   // A gold mention with a partner leaves it to that one to say what is wrong.
   function marked(chars, entities, said) {
-    const order = entities.map((e, place) => [e, place]).sort(([a], [b]) => a[0] - b[0] || b[1] - a[1] || a[2] - b[2]);
-    const edges = [...new Set([0, chars.length, ...entities.flatMap((e) => [e[0], e[1]])])].sort((a, b) => a - b);
-    const deep = new Map();
-    const height = (e) => {  // how many boxes stand inside
-      if (!deep.has(e)) deep.set(e, 1 + Math.max(-1, ...entities.filter((o) => o !== e && o[0] >= e[0] && o[1] <= e[1] && (o[1] - o[0] < e[1] - e[0])).map(height)));
-      return deep.get(e);
-    };
-    const root = document.createDocumentFragment();
-    const open = [];
-    let next = 0;
-    const top = () => open.length ? open[open.length - 1].node : root;
-    const begin = (e) => {
-      const off = CLASSES[e[3]] !== "correct";
-      const node = h(`span.e.d${Math.min(height(e), 3)}` + (off ? ".off" : ""), {"--c": colour(e[2]), title: `${D.labels[e[2]]}, ${CLASSES[e[3]]}: ${D.classes[CLASSES[e[3]]]}`});
-      top().append(node);
-      open.push({e, node});
-    };
-    const end = ({e, node}) => {
-      const off = CLASSES[e[3]] !== "correct";
-      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(D.labels[e[2]])}, D.labels[e[2]] + (off && said(e) ? " · " + CLASSES[e[3]] : "")));
-    };
-    edges.forEach((position, place) => {
-      const again = [];
-      while (open.some(({e}) => e[1] <= position)) {
-        const last = open.pop();
-        if (last.e[1] <= position) end(last); else again.push(last.e);
-      }
-      again.reverse().forEach(begin);
-      while (next < order.length && order[next][0][0] === position) begin(order[next++][0]);
-      if (place + 1 < edges.length) top().append(...highlighted(chars.slice(position, edges[place + 1]).join("")));
+    const off = (e) => CLASSES[e[3]] !== "correct";
+    return boxes(chars, entities, {
+      off,
+      title: (e) => `${shown(D.labels[e[2]])}, ${CLASSES[e[3]]}: ${D.classes[CLASSES[e[3]]]}`,
+      tag: (e) => shown(D.labels[e[2]]) + (off(e) && said(e) ? " · " + CLASSES[e[3]] : ""),
+      text: (part) => marks(part, wanted.search),
     });
-    return root;
-  }
-  function highlighted(text) {
-    const needle = wanted.search.toLowerCase(), low = text.toLowerCase();
-    if (!needle || low.length !== text.length) return [text];
-    const parts = [];
-    let from = 0;
-    for (let at = low.indexOf(needle); at >= 0; at = low.indexOf(needle, from)) {
-      parts.push(text.slice(from, at), h("mark", null, text.slice(at, at + needle.length)));
-      from = at + needle.length;
-    }
-    return [...parts, text.slice(from)];
   }
 
   function recipe() {
@@ -453,13 +363,6 @@
   redraw();
   let waiting;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(redraw, 120); });
-  addEventListener("keydown", (event) => {
-    const typing = /^(input|select|textarea)$/i.test(event.target.tagName || "");
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "/" && !typing) { event.preventDefault(); view.search.focus(); }
-    else if (event.key === "Escape" && typing) event.target.blur();
-    else if (event.key === "ArrowLeft" && !typing) turn(-1);
-    else if (event.key === "ArrowRight" && !typing) turn(1);
-  });
+  kit.keys({search: view.search, turn: view.pages.turn});
   document.documentElement.dataset.ready = "yes";
 })();
