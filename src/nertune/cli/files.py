@@ -1,10 +1,11 @@
-"""`nertune data convert` and `nertune doctor`: what needs no model."""
+"""`nertune data`, `data convert` and `nertune doctor`: what needs no model."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
+from nertune.cli.auditing import add_audit
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser, label_map_of, map_option
@@ -43,6 +44,7 @@ def add_data(commands: Commands) -> None:
     )
     map_option(convert)
     convert.set_defaults(run=_convert)
+    add_audit(data)
     add_fetch(data)
     add_show(data)
     add_split(data)

@@ -21,6 +21,7 @@ __all__ = [
     "min_score_option",
     "positive",
     "server_options",
+    "similarity",
 ]
 
 MODEL = "a run directory, or a server: http://host:port/v1#model-name"
@@ -147,6 +148,17 @@ def above_zero(text: str) -> float:
         value = 0.0
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def similarity(text: str) -> float:
+    """How alike two texts are: from 0.5 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.5 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a similarity from 0.5 to 1")
     return value
 
 

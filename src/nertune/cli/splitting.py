@@ -7,7 +7,7 @@ import json
 import math
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, from_zero, positive
+from nertune.cli.options import Commands, from_zero, positive, similarity
 
 __all__ = ["add_split"]
 
@@ -38,7 +38,7 @@ def add_split(tasks: Commands) -> None:
     )
     split.add_argument(
         "--threshold",
-        type=_similarity,
+        type=similarity,
         default=0.8,
         metavar="J",
         help="near: from which Jaccard index of character trigrams, 0.5 to 1 (default: %(default)s)",
@@ -75,14 +75,4 @@ def _share(text: str) -> float | int:
         value = math.nan
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a share below 1 nor a number of documents")
-    return value
-
-
-def _similarity(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.5 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a similarity from 0.5 to 1")
     return value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nertune.data.answers import Answers
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
 from nertune.data.source import Missed, Offsets, ReadOptions, Source, open_source
-from nertune.data.spans import Placing, Row, Unit
+from nertune.data.spans import Convention, Placing, Row, Unit
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
@@ -49,6 +49,11 @@ class Reading:
 
     def __iter__(self) -> Iterator[Row]:
         return self._rows
+
+    @property
+    def convention(self) -> Convention:
+        """How the file counts: known once the first document was read."""
+        return self._placing.convention
 
     def notes(self) -> tuple[str, ...]:
         """Notes for people on what the reader decided and had to leave out so far."""
