@@ -7,7 +7,6 @@ token, and after the answer it trains `<end_of_turn>`, a line break and `<eos>`,
 
 from __future__ import annotations
 
-import json
 import os
 from bisect import bisect
 from collections.abc import Mapping, Sequence
@@ -51,14 +50,11 @@ class Peer:
     """LLaMA-Factory, run by `python`, on the first `samples` lines of `data`; everything it writes is in `folder`."""
 
     def __init__(self, python: str, *, model: str, data: str, samples: int, folder: Path, minutes: float) -> None:
-        from nertune.commands import convert
+        from nertune.conversion import convert
 
         self._python, self._model, self._folder, self._minutes = python, model, folder, minutes
         target = folder / "samples.json"
         convert(data, str(target), source_format=None, target_format="alpaca", template="cluener", answer="json")
-        columns = {"system": "instruction", "prompt": "input", "response": "output"}
-        info = {"samples": {"file_name": target.name, "columns": columns}}
-        (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
         self.rows = _our_rows(data, samples, model)
 
     def train(self, changes: Mapping[str, Any], *, samples: int) -> dict[str, Any]:

@@ -416,10 +416,13 @@ def test_convert_to_alpaca_and_back(capsys, annotated, tmp_path):
     target = tmp_path / "alpaca.json"
     assert main(["data", "convert", str(annotated), str(target), "--to", "alpaca"]) == 0
     row = json.loads(target.read_text(encoding="utf-8"))[0]
-    assert row["input"].endswith("<输入文本>\n叶老桂在浙商银行")
+    assert row["instruction"].endswith("\n<输入文本>")
+    assert row["input"] == "叶老桂在浙商银行"
     assert row["output"] == '[{"label": "name", "text": "叶老桂"}, {"label": "company", "text": "浙商银行"}]'
     info = json.loads((tmp_path / "dataset_info.json").read_text(encoding="utf-8"))
-    assert info == {"alpaca": {"file_name": "alpaca.json"}}
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+    assert info == {"alpaca": {"file_name": "alpaca.json", "columns": columns}}
+    assert "文本实体识别领域的专家" in row["system"]
     back = tmp_path / "back.jsonl"
     assert main(["data", "convert", str(target), str(back)]) == 0
     before, after = data.read(annotated).documents, data.read(back).documents
@@ -443,7 +446,9 @@ def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")
     assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 3
-    assert "1 documents do not come back alike" in capsys.readouterr().err
+    assert "alpaca cannot hold entities whose place or number the answer does not tell: 1" in capsys.readouterr().err
+    listed = json.loads((tmp_path / "alpaca.json.left-out.jsonl").read_text(encoding="utf-8"))
+    assert [(e["start"], e["text"]) for e in listed["entities"]] == [(4, "叶老桂")]
 
 
 @pytest.mark.parametrize("trusted", [False, True])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from nertune.data import LabelMap, Offsets
 from nertune.data.audit import NEAR, Cutoff, Repair, Report, RowLength, Setting, audit, inputs, repair
 from nertune.errors import InputError
-from nertune.prompt import PromptSpec, Renderer, fitted
+from nertune.prompt import KNOWN_ANSWERS, PromptSpec, Renderer, fitted
 from nertune.schema import Document, LabelSet
 from nertune.train.recipe import PromptSection, Recipe, TaskSection
 from nertune.train.sections import DataSection, parse_answer, parse_labels
@@ -60,6 +60,7 @@ def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], N
     notes: tuple[str, ...] = ()
     setting = None
     reading: dict[str, Any] = {"format": wanted.format, "offsets": wanted.offsets, "predictions": wanted.predictions}
+    reading["answers"] = KNOWN_ANSWERS
     names, label_map = wanted.labels, wanted.label_map
     if wanted.recipe is not None:
         recipe, section, notes = _section(wanted.recipe, wanted.task)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
@@ -20,14 +20,14 @@ from nertune import data
 from nertune.atomic import replacing
 from nertune.data.loss import Loss
 from nertune.errors import InputError
-from nertune.extract import ground
-from nertune.prompt import PromptSpec, answer_format, fitted, load_template, refuse_unwritable
-from nertune.schema import Document
+from nertune.prompt import KNOWN_ANSWERS, PromptSpec, answer_format, load_template, strict
+from nertune.prompted import ROWS, PromptedRows
+from nertune.schema import Document, LabelSet
 
 __all__ = ["Conversion", "convert"]
 
 _AS_THEY_ARE = data.LabelMap()
-_READ_BACK = ("json", "jsonl")  # answers that the reader of alpaca rows knows
+_NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
 
 
 class Conversion(NamedTuple):
@@ -44,36 +44,42 @@ def convert(
     source_format: str | None,
     target_format: str,
     template: str,
-    answer: str,
+    answer: str | None,
     scheme: data.Scheme | None = None,
     label_map: data.LabelMap = _AS_THEY_ARE,
     reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
-    What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line for each document it is about.
-    `scheme`: that of the tags, for targets that have tags.
-    `label_map`: other labels for those of the file, given right after reading.
-    `reading`: what else `data.open_rows` takes for the source.
-    Raises DataError for what cannot be read, InputError when both are the same file, DiskSpaceError.
+    `template`, `answer`: the prompt and the answers of rows for LLMs (json where None), `answer` also the marks of inline
+    lines. `scheme`: that of the tags, for targets that have tags. `label_map`: other labels for those of the file, given
+    right after reading. `reading`: what else `data.open_rows` takes for the source. What the target's format cannot hold,
+    and mentions of the source that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line for each
+    document it is about.
+    Raises DataError for what cannot be read, InputError when both are the same file or for labels that the answers cannot
+    write, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
-    if target_format == "alpaca" and scheme is None:
-        corpus = data.read(source, format=source_format, **reading)
-        documents, changes = label_map.apply(corpus.documents)
-        corpus = replace(corpus, documents=documents, notes=(*corpus.notes, *label_map.notes(changes)))
-        return _to_rows(source, target, corpus, template, answer)
-    writer = data.writer(target_format, path=target, scheme=scheme)
     listed = _left_out_path(target)
-    with data.open_rows(source, format=source_format, **reading) as rows:
+    options = {"format": source_format, "answers": KNOWN_ANSWERS, **reading}
+    with data.open_rows(source, **options) as read:
+        rows: Iterable[data.Row] = read
         changes = data.Changes()
+        if target_format in ROWS and scheme is None:
+            labels, rows = _labelled(source, options, read, label_map)
+            spec = PromptSpec(load_template(template), labels, strict(answer_format(answer or "json")).form)
+            writer: data.Writer = PromptedRows(target_format, spec)
+        else:
+            writer = _writer(target_format, target, answer, scheme)
         passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
+            for missed in read.missed:
+                passage.list_missed(missed.line, missed.why, file)
         said = [
-            f"{source}: {rows.format}, {passage.counts['read']:,} documents",
-            *rows.notes(),
+            f"{source}: {read.format}, {passage.counts['read']:,} documents",
+            *read.notes(),
             *label_map.notes(changes),
             *passage.losses(),
         ]
@@ -81,6 +87,8 @@ def convert(
         said.append(f"{listed}: what was left out, a line for each of {passage.counts['listed']:,} documents")
     else:
         listed.unlink()
+    if target_format in ROWS:
+        said.append(f"{Path(target).parent / 'dataset_info.json'}: entry {Path(target).stem!r}")
     unlike = _unlike(target, target_format, passage.digests)
     if unlike:
         said.append(_not_alike(unlike, target_format))
@@ -88,10 +96,34 @@ def convert(
     return Conversion(tuple(said), complete=not (passage.counts["listed"] or unlike))
 
 
+def _writer(format: str, target: str, answer: str | None, scheme: data.Scheme | None) -> data.Writer:
+    if format != "inline" or scheme is not None:
+        return data.writer(format, path=target, scheme=scheme)
+    marks = {known.name: known for known in KNOWN_ANSWERS.marks()}
+    if (answer or "inline") not in marks:
+        raise InputError(f"--answer {answer}: inline lines are marked as {' or '.join(marks)}")
+    return data.MarkedLines(marks[answer or "inline"])
+
+
+def _labelled(
+    source: str, options: Mapping[str, Any], reading: data.Reading, label_map: data.LabelMap
+) -> tuple[LabelSet, Iterable[data.Row]]:
+    """The labels that a prompt names, most frequent first, and the rows: a file is read twice, a pipe is kept."""
+    if os.path.isfile(source) or os.path.isdir(source):
+        with data.open_rows(source, **options) as first:
+            return _labels(first, label_map), reading
+    kept = list(reading)
+    return _labels(kept, label_map), kept
+
+
+def _labels(rows: Iterable[data.Row], label_map: data.LabelMap) -> LabelSet:
+    return LabelSet.from_documents(row.document for row in label_map.rows(rows, data.Changes()))
+
+
 class _Passage:
     """Documents on their way, each as the target holds it; what it does not hold goes into the list."""
 
-    def __init__(self, writer: data.WritableFormat, rows: Iterable[data.Row]) -> None:
+    def __init__(self, writer: data.Writer, rows: Iterable[data.Row]) -> None:
         self.writer, self.rows = writer, rows
         self.digests: list[bytes] = []
         self.counts: Counter[str] = Counter()
@@ -105,12 +137,17 @@ class _Passage:
             self._kinds.update(loss.kind for loss in losses)
             left_out = sum(loss.left_out for loss in losses)
             self.counts["left out"] += left_out
-            if left_out or document is None:
+            if left_out or document is None or row.lost:
                 self.counts["listed"] += 1
                 listed.write(json.dumps(_listed(row, document, losses), ensure_ascii=False) + "\n")
             if document is not None:
                 self.digests.append(_digest(document))
                 yield document
+
+    def list_missed(self, line: int, why: str, listed: TextIO) -> None:
+        """A record that was not read at all."""
+        self.counts["listed"] += 1
+        listed.write(json.dumps({"line": line, "document": f"not read: {why}"}, ensure_ascii=False) + "\n")
 
     def losses(self) -> list[str]:
         """A line for each kind of thing that the target cannot hold."""
@@ -118,10 +155,14 @@ class _Passage:
 
 
 def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) -> dict[str, object]:
-    entities = [
+    entities: list[dict[str, object]] = [
         {"kind": loss.kind, "start": e.start, "end": e.end, "label": e.label, "text": e.text}
         for loss in losses
         if loss.left_out and (e := loss.entity) is not None
+    ]
+    entities += [
+        {"kind": _NOWHERE, "start": mention.start, "end": mention.end, "label": mention.label, "text": mention.text}
+        for mention in row.lost
     ]
     whole = (
         {} if document is not None else {"document": "left out: " + ", ".join(sorted({loss.kind for loss in losses}))}
@@ -146,7 +187,7 @@ def _unlike(target: str, format: str, digests: Sequence[bytes]) -> list[int]:
     """Read the target back; the numbers of the documents that are not what was to be written."""
     # What was written is known, and not left to what spans without surfaces seem to say.
     offsets: data.Offsets | None = "code-points" if data.FORMATS[format].elects else None
-    with data.open_rows(target, format=format, offsets=offsets) as reading:
+    with data.open_rows(target, format=format, offsets=offsets, answers=KNOWN_ANSWERS) as reading:
         found = (_digest(row.document) for row in reading)
         return [number for number, (a, b) in enumerate(zip_longest(digests, found), 1) if a != b]
 
@@ -155,49 +196,6 @@ def _left_out_path(target: str) -> Path:
     return Path(target.rstrip("/") + ".left-out.jsonl")
 
 
-def _to_rows(source: str, target: str, corpus: data.Corpus, template: str, answer: str) -> Conversion:
-    """To alpaca rows, whose prompt is a template's."""
-    said = [f"{source}: {corpus.format}, {len(corpus.documents):,} documents", *corpus.notes]
-    rows = _alpaca_rows(corpus, source, template, answer)
-    data.write_alpaca(rows, Path(target))
-    said.append(f"{Path(target).parent / 'dataset_info.json'}: entry {Path(target).stem!r}")
-    if answer in _READ_BACK:
-        again = data.read(target, format="alpaca").documents
-    else:
-        again = _answered(corpus, rows, answer)
-        said.append(
-            f"alpaca rows with {answer} answers are for training elsewhere: nertune reads those with json and jsonl"
-        )
-    pairs = enumerate(zip(corpus.documents, again, strict=True), 1)
-    lost = [number for number, (before, after) in pairs if _digest(before) != _digest(after)]
-    if lost:
-        said.append(_not_alike(lost, "alpaca"))
-    said.append(f"{target}: {len(again):,} documents written as alpaca")
-    return Conversion(tuple(said), complete=not lost)
-
-
 def _not_alike(numbers: Sequence[int], format: str) -> str:
     first = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
     return f"{len(numbers):,} documents do not come back alike: {format} cannot hold their entities ({first})"
-
-
-def _alpaca_rows(corpus: data.Corpus, source: str, template: str, answer: str) -> list[data.AlpacaRow]:
-    spec = PromptSpec(load_template(template), corpus.labels, fitted(answer_format(answer), corpus.documents))
-    refuse_unwritable(
-        (f"{source}: document {number}", spec.answer, document) for number, document in enumerate(corpus.documents, 1)
-    )
-    filled = spec.filled()
-    before, after = filled.around_text()
-    return [
-        data.AlpacaRow(filled.system or "", before + document.text + after, spec.write(document))
-        for document in corpus.documents
-    ]
-
-
-def _answered(corpus: data.Corpus, rows: Sequence[data.AlpacaRow], answer: str) -> tuple[Document, ...]:
-    """The documents that the answers of rows speak of, read and placed as a model's answers are."""
-    form = answer_format(answer)
-    return tuple(
-        Document(document.text, ground(document.text, form.parse(row.output), corpus.labels).entities)
-        for document, row in zip(corpus.documents, rows, strict=True)
-    )

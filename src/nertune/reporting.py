@@ -10,6 +10,7 @@ from nertune import data
 from nertune.errors import NertuneError
 from nertune.evaluate import Evaluation
 from nertune.evaluate.report import build_report
+from nertune.prompt import KNOWN_ANSWERS
 from nertune.run import RunManifest
 from nertune.schema import Document, Prediction
 
@@ -58,7 +59,7 @@ def trained_on(model: str, file: str | None, *, task: str | None = None) -> tupl
     Raises what `nertune.data.read` raises for `file`; data of a recipe that cannot be read any more are passed over.
     """
     if file is not None:
-        return data.read(file).documents
+        return data.read(file, answers=KNOWN_ANSWERS).documents
     recipe = Path(model) / "recipe.yaml"
     if not recipe.is_file():
         return None

@@ -24,6 +24,7 @@ from nertune.atomic import write_text
 from nertune.data.show import SCRIPT, show_page
 from nertune.errors import InputError
 from nertune.pages import page
+from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
 from nertune.terminal import PipedConsole, highlight, stdout, visible
 
@@ -61,7 +62,7 @@ def show(source: str, wanted: Wanted, *, format: str | None = None, say: Callabl
 
     Raises what `nertune.data.open_rows` raises, and InputError where no document fits.
     """
-    with data.open_rows(source, format=format) as reading:
+    with data.open_rows(source, format=format, answers=KNOWN_ANSWERS) as reading:
         rows = wanted.of(reading)
         first = next(rows, None)
         if first is None:
@@ -83,7 +84,7 @@ def write_page(
     Where `wanted.most` is None, 5,000 at most: the page says how many there are. `labels`: display names by label.
     Raises what `show` raises, MissingFileError and DiskSpaceError.
     """
-    with data.open_rows(source, format=format) as reading:
+    with data.open_rows(source, format=format, answers=KNOWN_ANSWERS) as reading:
         value = show_page(
             wanted.of(reading), title=Path(source).name, most=wanted.most or _ON_A_PAGE, display=labels or {}
         )

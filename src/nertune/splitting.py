@@ -19,6 +19,7 @@ from nertune import __version__, data
 from nertune.atomic import write_text
 from nertune.errors import InputError
 from nertune.export.folders import new_folder, refuse_existing
+from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
 
 __all__ = ["MANIFEST", "Plan", "split_file", "split_table"]
@@ -92,7 +93,7 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     plan = plan.settled()
     writer = data.writer(plan.to, path=out)
     replace = _is_untouched_split(Path(out))
-    corpus = data.read(source, format=plan.format)
+    corpus = data.read(source, format=plan.format, answers=KNOWN_ANSWERS)
     said = [f"{source}: read as {corpus.format}, {len(corpus.documents):,} documents"]
     said += [f"{source}: {note}" for note in corpus.notes]
     said += _losses(writer, corpus.documents)

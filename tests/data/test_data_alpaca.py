@@ -113,6 +113,7 @@ def test_mentions_not_in_the_text_are_counted(array: Array) -> None:
     assert corpus.notes == (
         "spans: none in this file; mentions placed by order of occurrence: 1",
         "mentions left out, because the text does not hold them (so often): 3",
+        "answers: json or jsonl, read in 1 of 1 row",
     )
 
 
@@ -126,7 +127,10 @@ def test_mentions_not_in_the_text_are_counted(array: Array) -> None:
         (row("a", "[" * 100_000), "'output' is not JSON (the JSON is nested too deeply"),
         (row("a", '{"name": ["a"]}'), "'output' must hold objects {'label', 'text'} or {'entity_label', "),
         (row("a", '["a"]'), "found the string 'a'"),
-        (row("a", '{"label": "x", "text": 1}'), "'output': 'text' must be a string, found the number 1"),
+        (
+            row("a", '{"label": "x", "text": 1}'),
+            "'output' holds an object whose 'text' must be a string, found the number 1",
+        ),
         (row("a", '{"label": "", "text": "a"}'), "label '' cannot be used"),
         (row("a", '{"label": "x", "text": "\\ud800"}'), "'output' holds NUL or half of a surrogate pair"),
     ],

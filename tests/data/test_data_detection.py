@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from nertune.data import detect
+from nertune.prompt import KNOWN_ANSWERS
 
 
 def lines(*rows: object) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
+
+TURNS = [{"from": "human", "value": "找：北京"}, {"from": "gpt", "value": "[]"}]
+MESSAGES = [{"role": "user", "content": "找：北京"}, {"role": "assistant", "content": "[]"}]
 
 # (format, the file's name, its content); a name with a slash makes a folder, which is what is detected.
 SAMPLES = [
@@ -20,6 +24,16 @@ SAMPLES = [
     ("cluener", "test.jsonl", lines({"id": 1, "text": "在北京"})),
     ("entities", "cmeee.json", json.dumps([{"text": "a", "entities": [{"start_idx": 0, "end_idx": 0, "type": "x"}]}])),
     ("entities", "empty.jsonl", lines({"text": "a", "entities": []})),
+    ("alpaca", "alpaca.json", json.dumps([{"instruction": "i", "input": "a", "output": "[]"}])),
+    (
+        "alpaca",
+        "whole.jsonl",
+        lines({"instruction": "<输入文本>\n在[北京 | a]", "output": "在[北京 | a]", "system": "s"}),
+    ),
+    ("sharegpt", "sharegpt.json", json.dumps([{"conversations": TURNS}], indent=1)),
+    ("sharegpt", "messages.jsonl", lines({"messages": MESSAGES}, {"messages": MESSAGES})),
+    ("inline", "brackets.txt", "在[北京 | 地点]\n无\n"),
+    ("inline", "tags.txt", "无\n在<地点>北京</地点>\n"),
     (
         "entities",
         "doccano-relations.jsonl",
@@ -43,7 +57,6 @@ SAMPLES = [
     ("labelstudio", "tasks.json", json.dumps([{"id": 1, "data": {"text": "a"}, "annotations": [{"result": []}]}])),
     ("labelstudio", "unannotated.json", json.dumps([{"data": {"text": "a"}}])),
     ("labelstudio", "min.json", json.dumps([{"text": "a", "ner": [{"start": 0, "end": 1, "labels": ["x"]}]}])),
-    ("alpaca", "alpaca.json", json.dumps([{"instruction": "i", "input": "a", "output": "[]"}])),
     ("brat", "folder/doc.txt folder/doc.ann", "T1\tX 0 1\tT\n"),
     ("brat", "doc.ann", "T1\tX 0 1\tT\n"),
     ("conll", "file", "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n"),
@@ -69,4 +82,4 @@ def test_each_sample_is_known(tmp_path: Path, format: str, name: str, content: s
         (tmp_path / part).parent.mkdir(exist_ok=True)
         (tmp_path / part).write_text(content, encoding="utf-8")
     first = name.split()[0]
-    assert detect(tmp_path / (first.split("/")[0])) == format
+    assert detect(tmp_path / (first.split("/")[0]), answers=KNOWN_ANSWERS) == format

@@ -79,11 +79,14 @@ def test_several_tasks_come_back(two_tasks, tmp_path):
     assert rows_of(theirs) == rows_of(ours)
 
 
-def test_rows_that_nertune_cannot_read_back_are_told(two_tasks, tmp_path):
-    run = train(two_tasks(training=SHORT)).folder
-    notes = export_llamafactory(run, tmp_path / "theirs", template="chatml")
-    told = [note for note in notes if "nertune train does not read" in note]
-    assert [note.partition(":")[0] for note in told] == ["people", "drugs"]
+@pytest.mark.parametrize(
+    "answer", ["inline", "xml", "grouped", {"format": "jsonl", "label_key": "类", "text_key": "名"}]
+)
+def test_every_answer_format_comes_back(recipe, tmp_path, answer):
+    run = train(recipe(answer=answer, training=SHORT)).folder
+    export_llamafactory(run, tmp_path / "theirs", template="chatml")
+    ours, theirs = load_recipe(run / "recipe.yaml"), open_recipe(tmp_path / "theirs" / "train.yaml").recipe
+    assert rows_of(theirs) == rows_of(ours)
 
 
 def test_other_data_can_be_given(run, corpus, tmp_path, monkeypatch):

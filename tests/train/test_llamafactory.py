@@ -12,7 +12,7 @@ import yaml
 import nertune
 from nertune.cli import main
 from nertune.errors import MissingFileError, RecipeError
-from nertune.prompt import PromptTemplate
+from nertune.prompt import PromptTemplate, answer_format
 from nertune.run import RunManifest
 from nertune.train.fit import train
 from nertune.train.llamafactory import OpenedRecipe, open_recipe
@@ -367,7 +367,12 @@ def test_both_kinds_of_files_are_told_apart(folder, opened):
     ("entry", "problem"),
     [
         ({"hf_hub_url": "a/b"}, "hf_hub_url: data on a hub"),
-        ({"file_name": "x.json", "formatting": "sharegpt"}, "formatting: 'sharegpt' rows are not read"),
+        ({"file_name": "x.json", "formatting": "kto"}, "formatting: 'kto' rows are not read"),
+        (
+            {"file_name": "x.json", "formatting": "sharegpt", "columns": {"prompt": "a"}},
+            "columns.prompt: not used here",
+        ),
+        ({"file_name": "x.json", "formatting": "sharegpt", "tags": {"role_tag": "a"}}, "must be named once any is"),
         ({"file_name": "x.json", "ranking": True}, "ranking:"),
         ({"file_name": "x.json", "num_samples": 5}, "num_samples:"),
         ({"file_name": "x.json", "colums": {}}, "colums: unknown; did you mean 'columns'?"),
@@ -469,6 +474,51 @@ def test_the_whole_prompt_in_instruction_and_other_answers(folder, opened):
     rows[0]["output"] = str(rows[0]["output"]).replace(": ", ":")
     put(folder, lines=({"file_name": "lines.json"}, rows))
     assert any("1 of 12 answers are trained in another wording" in note for note in opened(dataset="lines").notes)
+
+
+TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "names"),
+    [
+        ({}, "conversations", ("from", "value", "human", "gpt")),
+        ({"columns": {"messages": "messages"}, "tags": TAGS}, "messages", tuple(TAGS.values())),
+        ({"columns": {"messages": "对话"}}, "对话", ("from", "value", "human", "gpt")),
+    ],
+)
+def test_conversations_are_trained_as_the_same_rows_of_alpaca(folder, opened, entry, key, names):
+    role, content, user, assistant = names
+    rows = [
+        {
+            key: [
+                {role: user, content: f"{PROMPT}\n{row['input']}"},
+                {role: assistant, content: row["output"]},
+            ]
+        }
+        for row in alpaca()
+    ]
+    put(folder, talks=({"file_name": "talks.json", "formatting": "sharegpt", **entry}, rows))
+    ours, theirs = opened(val_size=0.25).recipe, opened(dataset="talks", val_size=0.25).recipe
+    assert theirs.data.format == "sharegpt"
+    assert theirs.prompt == ours.prompt
+    assert theirs.answer == ours.answer
+    assert load_tasks(theirs)[0].train == load_tasks(ours)[0].train
+    put(folder, dev=({"file_name": "dev.json"}, alpaca()))
+    assert "its rows are alpaca, those of dataset sharegpt" in problems(opened, dataset="talks", eval_dataset="dev")
+
+
+@pytest.mark.parametrize("name", ["grouped", "inline", "xml"])
+def test_answers_of_all_formats_are_trained_as_they_stand(folder, opened, name):
+    rows = alpaca()
+    for row, document in zip(rows, load_tasks(opened(val_size=0).recipe)[0].train, strict=True):
+        row["output"] = answer_format(name).write(document)
+    put(folder, other=({"file_name": "other.json"}, rows))
+    recipe, notes = opened(dataset="other", val_size=0)
+    assert recipe.answer["format"] == name
+    assert not any("another wording" in note for note in notes)
+    (task,) = load_tasks(recipe)
+    assert [task.spec.answer.write(document) for document in task.train] == [row["output"] for row in rows]
 
 
 def test_the_tutorials_file_trains_a_tiny_model(folder, base, capsys):

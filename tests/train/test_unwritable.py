@@ -47,18 +47,35 @@ def test_they_are_counted_over_all_tasks(two_tasks, crossing):
     load_tasks(two_tasks(drugs_task=crossed | {"answer": "grouped"}))
 
 
-def test_train_preview_and_conversion_say_the_same(recipe, crossing, tmp_path, capsys):
+def test_train_and_preview_say_the_same(recipe, crossing, tmp_path, capsys):
     made = recipe(data={"train": str(crossing), "validation": 0.5}, answer="xml", model="no/such/model")
     (tmp_path / "recipe.yaml").write_text(made.to_yaml(), encoding="utf-8")
     for command in (
         ["train", str(tmp_path / "recipe.yaml")],
         ["preview", str(tmp_path / "recipe.yaml")],
-        ["data", "convert", str(crossing), str(tmp_path / "a.json"), "--to", "alpaca", "--answer", "xml"],
     ):
         assert main(command) == 2
         said = " ".join(capsys.readouterr().err.split())
         assert "6 of 10 documents cannot be written in their answer format: 6 with entities that cross (xml)" in said
-    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt", "inline"])
+def test_conversion_lists_what_the_answer_cannot_write(crossing, tmp_path, capsys, form):
+    target = tmp_path / "a.json"
+    assert main(["data", "convert", str(crossing), str(target), "--to", form, "--answer", "xml"]) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{form} cannot hold entities that cross others: 6" in said
+    assert "10 documents written" in said
+    assert "do not come back alike" not in said
+    listed = [json.loads(line) for line in (tmp_path / "a.json.left-out.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["line"] for entry in listed] == [1, 2, 3, 4, 5, 6]
+    assert listed[0]["entities"][0] == {
+        "kind": "entities that cross others",
+        "start": 4,
+        "end": 6,
+        "label": "b",
+        "text": "乙丙",
+    }
 
 
 def test_labels_that_can_be_no_tag_are_named_before_anything_is_loaded(recipe, tmp_path, capsys):

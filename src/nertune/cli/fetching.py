@@ -87,11 +87,12 @@ def _show_corpora() -> None:
 def _readable(files: tuple[Path, ...]) -> list[Path]:
     """Those that are in a format of ours, of the first few."""
     from nertune.data import detect
+    from nertune.prompt import KNOWN_ANSWERS
 
     readable = []
     for path in files[:_LOOKED_INTO]:
         try:
-            detect(path)
+            detect(path, answers=KNOWN_ANSWERS)
         except InputError:
             continue
         readable.append(path)

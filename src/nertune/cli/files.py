@@ -30,7 +30,8 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener, doccano, labelstudio, brat, conll, hf, spacy or alpaca (default: %(default)s)",
+        help="entities, cluener, doccano, labelstudio, brat, conll, hf, spacy, inline, alpaca or sharegpt "
+        "(default: %(default)s)",
     )
     convert.add_argument(
         "--offsets", choices=("code-points", "utf-16"), help="what SRC's offsets count (default: told from the file)"
@@ -38,8 +39,12 @@ def add_data(commands: Commands) -> None:
     convert.add_argument(
         "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
     )
-    convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
-    convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    convert.add_argument(
+        "--template", default="cluener", help="alpaca, sharegpt: prompt template (default: %(default)s)"
+    )
+    convert.add_argument(
+        "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
+    )
     map_option(convert)
     convert.add_argument("--scheme", choices=("bio", "bioes", "bmes"), help="conll, hf: tags to write (default: bio)")
     tokens = convert.add_argument_group("SRC of tokens and tags")

@@ -158,6 +158,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _annotated(options: argparse.Namespace) -> Sequence[Any]:
     """The documents of --data, by the labels of the run or of --labels; what is to be said about them is said."""
     from nertune import data
+    from nertune.prompt import KNOWN_ANSWERS
     from nertune.run import RunManifest
 
     prompt = _prompt_of_labels(options)
@@ -166,7 +167,9 @@ def _annotated(options: argparse.Namespace) -> Sequence[Any]:
         prompt = RunManifest.read(run).prompt_of(options.task)
     label_map = label_map_of(options)
     labels = label_map.wanted(prompt.labels.names) if prompt else None
-    corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
+    corpus = data.read(
+        options.data, format=options.source_format, limit=options.limit, labels=labels, answers=KNOWN_ANSWERS
+    )
     documents, changes = label_map.apply(corpus.documents)
     for line in (*corpus.notes, *label_map.notes(changes), *_unknown(documents, prompt)):
         say(f"{options.data}: {line}")

@@ -93,11 +93,12 @@ def _score(options: argparse.Namespace) -> int:
     from nertune.evaluate import evaluate
     from nertune.evaluate.pairing import pair
     from nertune.evaluation_folder import write_folder
+    from nertune.prompt import KNOWN_ANSWERS
 
     label_map = label_map_of(options)
     labels = [name.strip() for name in options.labels.split(",")] if options.labels else None
-    gold = data.read(options.gold, format=options.source_format, labels=labels)
-    predicted = data.read_predictions(options.predicted, format=options.pred_from, labels=labels)
+    gold = data.read(options.gold, format=options.source_format, labels=labels, answers=KNOWN_ANSWERS)
+    predicted = data.read_predictions(options.predicted, format=options.pred_from, labels=labels, answers=KNOWN_ANSWERS)
     documents, wanted = label_map.apply(gold.documents)
     predictions, named = label_map.apply(predicted.predictions)
     pairing = pair(documents, predictions, missing_empty=options.missing_empty)

@@ -147,11 +147,13 @@ def _serve_local(options: argparse.Namespace) -> int:
 def _serve_vllm(options: argparse.Namespace) -> int:
     from nertune import data
     from nertune.data.samples import HELDOUT
+    from nertune.prompt import KNOWN_ANSWERS
     from nertune.serve.vllm import VllmSettings
     from nertune.vllm_serving import serve_vllm
 
     def texts(file: Path) -> list[str]:
-        return [document.text for document in data.read(file, limit=_COMPARED).documents]
+        corpus = data.read(file, limit=_COMPARED, answers=KNOWN_ANSWERS)
+        return [document.text for document in corpus.documents]
 
     return serve_vllm(
         options.runs,

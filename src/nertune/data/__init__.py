@@ -4,12 +4,15 @@ Readers know the formats and the ways in which files count offsets; past this ro
 """
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
+from nertune.data.answers import Answers
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
 from nertune.data.features import tag_names
 from nertune.data.few_shot import FewShot, few_shot
-from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.formats import FORMATS, WritableFormat, Writer
+from nertune.data.inline import MarkedLines
 from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
+from nertune.data.sharegpt import SharegptRow, write_sharegpt
 from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import (
@@ -33,20 +36,24 @@ __all__ = [
     "JOINERS",
     "SCHEMES",
     "AlpacaRow",
+    "Answers",
     "Changes",
     "Corpus",
     "FewShot",
     "Grouping",
     "LabelMap",
+    "MarkedLines",
     "Offsets",
     "PredictionFile",
     "Reading",
     "Row",
     "Scheme",
+    "SharegptRow",
     "SourceText",
     "Split",
     "Three",
     "WritableFormat",
+    "Writer",
     "detect",
     "few_shot",
     "groups_of",
@@ -62,5 +69,6 @@ __all__ = [
     "tag_names",
     "write",
     "write_alpaca",
+    "write_sharegpt",
     "writer",
 ]

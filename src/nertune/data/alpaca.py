@@ -1,41 +1,36 @@
 """The `alpaca` format: an array (or JSONL) of {"instruction", "input", "output"}, as LLaMA-Factory takes it.
 
-Its rows hold a prompt and an answer, no offsets: reading places each mention by order of occurrence, writing takes rows
-that the caller made, since only the prompt room knows the prompt.
+Its rows hold a prompt and an answer. Reading tells the sentence from what the prompts have in common and the entities from
+the answers; writing takes rows that the caller made, since only the prompt room knows the prompt.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.atomic import replacing
-from nertune.data.atomic import checked
-from nertune.data.records import Record, decode_at, describe, forbidden_string, skip_space
+from nertune.data.exchange import Exchange, documents
+from nertune.data.frame import MARKER
+from nertune.data.records import Record, describe
+from nertune.data.rows import listed_format, opened_rows, write_data_set
 from nertune.data.source import ReadOptions, Source
-from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
-from nertune.errors import DataError, InputError
+from nertune.data.spans import HALF_OPEN, RawDocument
 
 __all__ = ["Alpaca", "AlpacaRow", "write_alpaca"]
 
-_MARKER = "<输入文本>"
-_PREFIX = "文本:"
-_NOTHING = "没有找到任何实体"
-_KEYS = (("label", "text"), ("entity_label", "entity_text"))
-_INFO = "dataset_info.json"
-_HEAD = 1_000  # rows looked at to tell what belongs to the prompt
+_NO_TEXT = f"no text: 'input' is empty and 'instruction' has no line {MARKER} with a text after it"
+_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
 
 
 class AlpacaRow(NamedTuple):
-    """One training row: what the model is told, what it is given, what it shall answer."""
+    """One training row: what the model is told, what it is given, what it shall answer, and, if any, the system sentence."""
 
     instruction: str
     input: str
     output: str
+    system: str | None = None
 
 
 class Alpaca:
@@ -46,98 +41,48 @@ class Alpaca:
     convention, elects = HALF_OPEN, False
 
     def sniff(self, source: Source) -> bool:
-        """Whether every record holds the strings "instruction" and "output"."""
+        """Whether every record holds the strings "instruction" and "output", or `dataset_info.json` says so."""
+        listed = listed_format(source)
+        if listed is not None:
+            return listed == self.name
         values = [record.value for record in source.first_records]
         return bool(values) and all(
             isinstance(value.get(key), str) for value in values for key in ("instruction", "output")
         )
 
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
-        """Documents with mentions in the order of the answer, without offsets.
+        """Documents with mentions in the order of the answer, without offsets unless the answer marks them in the text.
 
-        Raises DataError on a row without a text or with an output that is not JSON objects of label and text.
+        Raises DataError on a row without a text or an answer, and where most answers cannot be read.
         """
-        rows = ((record, _text(record)) for record in source.records())
-        head = list(islice(rows, _HEAD if options.limit is None else min(_HEAD, options.limit)))
-        # "文本:" before the sentence is a prompt's, not the sentence's, if every row has it.
-        prefixed = bool(head) and all(text.startswith(_PREFIX) for _, text in head)
-        if prefixed:
-            notes.append(f"the prefix {_PREFIX!r} of every input is not part of the texts")
-        for record, text in chain(head, rows):
-            sentence = text.removeprefix(_PREFIX) if prefixed else text
-            yield RawDocument.of(record, sentence, _answer(record))
+        with opened_rows(source, self.name) as rows:
+            exchanges = map(_exchange, rows.records)
+            yield from documents(exchanges, options, notes, answer="'output'", no_text=_NO_TEXT, answers=source.answers)
 
 
 def write_alpaca(rows: Iterable[AlpacaRow], path: str | os.PathLike[str]) -> None:
-    """Write `rows` as a JSON array and name the file in `dataset_info.json` beside it, keeping its other entries.
+    """Write `rows` as a JSON array (as JSONL where the name ends so) and name the file in `dataset_info.json` beside it.
 
-    Both are replaced atomically, `dataset_info.json` last. Raises InputError for no rows or for the name
-    `dataset_info.json`, DataError for a `dataset_info.json` that is not a JSON object (nothing is written then) or for
-    text that is not Unicode, MissingFileError for an absent directory, DiskSpaceError.
+    Rows that have a system sentence must all have one. Raises as `write_data_set` does.
     """
-    target = Path(path)
-    if target.name == _INFO:
-        raise InputError(f"{target}: {_INFO} lists the data sets; give the rows another name")
-    content = [dict(checked(row._asdict(), path, number)) for number, row in enumerate(rows, 1)]
-    if not content:
-        raise InputError(f"{target}: no rows to write")
-    info = _dataset_info(target.with_name(_INFO))
-    info[target.stem] = {"file_name": target.name}
-    for file_path, value in ((target, content), (target.with_name(_INFO), info)):
-        with replacing(file_path) as file:
-            json.dump(value, file, ensure_ascii=False, indent=2)
-            file.write("\n")
+
+    def entry(first: Mapping[str, object]) -> dict[str, object]:
+        return {"columns": {**_COLUMNS, "system": "system"}} if "system" in first else {}
+
+    written = ({key: value for key, value in row._asdict().items() if value is not None} for row in rows)
+    write_data_set(written, Path(path), entry)
 
 
-def _dataset_info(path: Path) -> dict[str, object]:
-    if not path.exists():
-        return {}
-    try:
-        info = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be updated: {error}; repair or move it", path=path) from error
-    if not isinstance(info, dict):
-        raise DataError(f"cannot be updated: it must be a JSON object, found {describe(info)}", path=path)
-    return info
-
-
-def _text(record: Record) -> str:
-    given = record.string("input") if "input" in record.value else ""
-    prompt = given if given.strip() else record.string("instruction")
-    lines = prompt.split("\n")
-    marked = [number for number, line in enumerate(lines) if line.strip() == _MARKER]
-    if marked:
-        return "\n".join(lines[marked[-1] + 1 :])
+def _exchange(record: Record) -> Exchange:
+    value = record.value
+    given = record.string("input") if value.get("input") is not None else ""
+    told = record.string("instruction") if given.strip() == "" or value.get("instruction") is not None else ""
+    history = value.get("history") or []
+    if not isinstance(history, list):
+        raise record.error(f"'history' must be a list of turns, found {describe(history)}")
+    system = record.string("system") if value.get("system") is not None else ""
     if not given.strip():
-        raise record.error(f"no text: 'input' is empty and 'instruction' has no line {_MARKER} with a text after it")
-    return given
-
-
-def _answer(record: Record) -> list[RawMention]:
-    output = record.string("output")
-    content = output.strip()
-    if not content or content.rstrip("。.") == _NOTHING:
-        return []
-    items: list[object] = []
-    position = 0
-    try:
-        while position < len(content):
-            value, end = decode_at(content, position)
-            items += value if isinstance(value, list) else [value]
-            position = skip_space(content, end)
-    except ValueError as error:
-        raise record.error(f"'output' is not JSON ({error}): {describe(output)}") from error
-    if forbidden_string(items) is not None:
-        raise record.error(f"'output' holds NUL or half of a surrogate pair: {describe(output)}")
-    return [_mention(record, item) for item in items]
-
-
-def _mention(record: Record, item: object) -> RawMention:
-    keys = next((pair for pair in _KEYS if isinstance(item, dict) and pair[0] in item and pair[1] in item), None)
-    if keys is None or not isinstance(item, dict):
-        wanted = " or ".join(f"{{{label!r}, {text!r}}}" for label, text in _KEYS)
-        raise record.error(f"'output' must hold objects {wanted}, found {describe(item)}")
-    text = item[keys[1]]
-    if not isinstance(text, str):
-        raise record.error(f"'output': {keys[1]!r} must be a string, found {describe(text)}")
-    return RawMention(record.label(item[keys[0]]), None, None, text)
+        return Exchange(record, system, told, None, record.string("output"), len(history))
+    start = len(told) + 1 if told else 0
+    prompt = f"{told}\n{given}" if told else given
+    return Exchange(record, system, prompt, start, record.string("output"), len(history))

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from nertune.data.answers import Answers
 from nertune.data.conll import Conll
 from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
 from nertune.data.hf import HuggingFace
-from nertune.data.source import Offsets, ReadOptions, Source, open_source
+from nertune.data.source import Missed, Offsets, ReadOptions, Source, open_source
 from nertune.data.spans import Convention, Placing, Row, Unit
 from nertune.data.tagging import Scheme
 from nertune.data.tokens import JoinerName
@@ -48,6 +49,7 @@ class Reading:
         unit = None if options.offsets is None else _UNITS[options.offsets]
         self._placing = Placing(format.convention, elects=format.elects, unit=unit)
         self._rows = self._placing.rows(format.read(source, options, self._notes), limit=options.limit)
+        self._options = options
 
     def __iter__(self) -> Iterator[Row]:
         return self._rows
@@ -59,7 +61,13 @@ class Reading:
 
     def notes(self) -> tuple[str, ...]:
         """Notes for people on what the reader decided and had to leave out so far."""
-        return (*self._placing.notes(), *self._notes)
+        missed = [_missed_note(self.missed)] if self.missed else []
+        return (*self._placing.notes(), *self._notes, *missed)
+
+    @property
+    def missed(self) -> Sequence[Missed]:
+        """The records so far that could not be read and are not among the documents, where the format goes on after one."""
+        return self._options.missed
 
 
 @contextmanager
@@ -75,6 +83,7 @@ def open_rows(
     joiner: JoinerName = "auto",
     split: str | None = None,
     tag_names: Sequence[str] = (),
+    answers: Answers | None = None,
 ) -> Iterator[Reading]:
     """An annotated file open for reading its documents as they come, in bounded memory where the format allows.
 
@@ -83,7 +92,9 @@ def open_rows(
     among the display names of mentions that carry several (`entity_names`). `columns` maps keys that the format knows to
     what they are called in this file; keys that it does not name are not seen by the reader. `offsets` says what the
     file's offsets count, where it is not to be told from the file. `predictions` asks for a model's predictions where the
-    file holds people's annotations, too (labelstudio).
+    file holds people's annotations, too (labelstudio). `answers`: what is known of LLMs' answers
+    (`nertune.prompt.KNOWN_ANSWERS`); without it inline files are not read, and of rows for LLMs those alone whose answers
+    are JSON objects.
 
     For formats of tokens: `columns` has the numbers of the columns "token" and "tag" of a `conll` file (1 the first, -1 the
     last); `joiner` is what stands between tokens (auto, space, none); `split` chooses among those of a folder; `tag_names`
@@ -98,7 +109,7 @@ def open_rows(
         raise InputError(f"offsets must be one of {', '.join(_UNITS)}, found {offsets!r}")
     limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
     chosen = None if format is None else named(format, path=os.fspath(path))
-    with open_source(path, columns=columns) as source:
+    with open_source(path, columns=columns, answers=answers) as source:
         options = ReadOptions(
             limit, tuple(labels or ()), columns, offsets, predictions, joiner, split, tuple(tag_names)
         )
@@ -117,6 +128,7 @@ def read(
     joiner: JoinerName = "auto",
     split: str | None = None,
     tag_names: Sequence[str] = (),
+    answers: Answers | None = None,
 ) -> Corpus:
     """The documents of an annotated file, with half-open spans in code points. Arguments and errors as `open_rows` has."""
     with open_rows(
@@ -130,22 +142,23 @@ def read(
         joiner=joiner,
         split=split,
         tag_names=tag_names,
+        answers=answers,
     ) as reading:
         documents = tuple(row.document for row in reading)
         return Corpus(documents, reading.format, reading.notes())
 
 
-def detect(path: str | os.PathLike[str]) -> str:
+def detect(path: str | os.PathLike[str], *, answers: Answers | None = None) -> str:
     """The name of the format that a file's first records are in. Raises as `read` does."""
-    with open_source(path) as source:
+    with open_source(path, answers=answers) as source:
         return sniffed(source).name
 
 
 def writer(format: str, *, path: str | os.PathLike[str], scheme: Scheme | None = None) -> WritableFormat:
     """The format called `format`, to write `path` in; `scheme`: that of the tags, where it writes tags (bio where None).
 
-    Raises DataError for an unknown format, for one that documents alone do not suffice for (alpaca needs a prompt: see
-    `write_alpaca`), and for a `scheme` where there are no tags.
+    Raises DataError for an unknown format, for one that documents alone do not suffice for (alpaca and sharegpt need a
+    prompt: `write_alpaca`; inline a way of marking: `MarkedLines`), and for a `scheme` where there are no tags.
     """
     chosen = named(format, path=os.fspath(path))
     if scheme is not None:
@@ -155,8 +168,14 @@ def writer(format: str, *, path: str | os.PathLike[str], scheme: Scheme | None =
     if isinstance(chosen, WritableFormat):
         return chosen
     able = ", ".join(name for name, entry in FORMATS.items() if isinstance(entry, WritableFormat))
-    message = f"{format} rows need a prompt, so documents alone do not make them; try {able}"
+    needed = "lines need a way of marking" if format == "inline" else "rows need a prompt"
+    message = f"{format} {needed}, so documents alone do not make them; try {able}"
     raise DataError(message, path=os.fspath(path))
+
+
+def _missed_note(missed: Sequence[Missed]) -> str:
+    shown = "; ".join(f"line {line}: {why}" for line, why in missed[:3]) + ("; …" if len(missed) > 3 else "")
+    return f"{len(missed):,} {'document was' if len(missed) == 1 else 'documents were'} not read and left out: {shown}"
 
 
 def write(documents: Iterable[Document], path: str | os.PathLike[str], *, format: str) -> None:

@@ -15,16 +15,18 @@ from nertune.data.conll import Conll
 from nertune.data.doccano import Doccano
 from nertune.data.entities import Entities
 from nertune.data.hf import HuggingFace
+from nertune.data.inline import Inline
 from nertune.data.labelstudio import LabelStudio
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
+from nertune.data.sharegpt import Sharegpt
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spacy_files import Spacy
 from nertune.data.spans import Convention, RawDocument
 from nertune.errors import DataError
 from nertune.schema import Document
 
-__all__ = ["FORMATS", "Format", "WritableFormat", "named", "sniffed"]
+__all__ = ["FORMATS", "Format", "WritableFormat", "Writer", "named", "sniffed"]
 
 
 class Format(Protocol):
@@ -53,14 +55,23 @@ class Format(Protocol):
 
 
 @runtime_checkable
-class WritableFormat(Format, Protocol):
-    """A format that documents alone suffice to write."""
+class Writer(Protocol):
+    """Writes documents in one format."""
+
+    @property
+    def name(self) -> str:
+        """The format's name."""
 
     def express(self, document: Document) -> Expressed:
         """What of a document the format can hold, and what it cannot."""
 
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """Write documents that the format can hold whole, atomically."""
+
+
+@runtime_checkable
+class WritableFormat(Format, Writer, Protocol):
+    """A format that documents alone suffice to write."""
 
 
 # In the order in which a file is offered to them: the narrower first.
@@ -74,6 +85,8 @@ _TABLE: tuple[Format, ...] = (
     Spacy(),
     HuggingFace(),
     Conll(),
+    Sharegpt(),
+    Inline(),
 )
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nertune.schema import Document, Entity
 
-__all__ = ["Expressed", "Loss", "flat", "unnamed", "unscored", "without"]
+__all__ = ["Expressed", "Loss", "flat", "uncrossed", "unnamed", "unscored", "without"]
 
 
 class Loss(NamedTuple):
@@ -58,10 +58,24 @@ def flat(document: Document) -> Expressed:
 
     Among equally long ones the first in reading order is kept.
     """
+    return _apart(document, lambda other, entity: other.start < entity.end and entity.start < other.end)
+
+
+def uncrossed(document: Document) -> Expressed:
+    """A document whose entities lie beside or inside each other: of those that cross, the longest is kept."""
+    return _apart(document, _cross)
+
+
+def _cross(other: Entity, entity: Entity) -> bool:
+    first, second = (other, entity) if other.start <= entity.start else (entity, other)
+    return first.start < second.start < first.end < second.end
+
+
+def _apart(document: Document, at_odds: Callable[[Entity, Entity], bool]) -> Expressed:
     kept: list[Entity] = []
     losses: list[Loss] = []
     for entity in sorted(document.entities, key=lambda e: (e.start - e.end, e.start)):
-        rival = next((other for other in kept if other.start < entity.end and entity.start < other.end), None)
+        rival = next((other for other in kept if at_odds(other, entity)), None)
         if rival is None:
             kept.append(entity)
         else:

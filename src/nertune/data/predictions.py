@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nertune.data.answers import Answers
 from nertune.data.corpus import open_rows
 from nertune.data.records import Record, describe
 from nertune.data.spans import Row
@@ -39,16 +40,20 @@ _NOTHING = _Extra((), False, ParseOutcome.CLEAN)
 
 
 def read_predictions(
-    path: str | os.PathLike[str], *, format: str | None = None, labels: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    labels: Sequence[str] | None = None,
+    answers: Answers | None = None,
 ) -> PredictionFile:
-    """The predictions of a file; `format` and `labels` as `read` has them.
+    """The predictions of a file; `format`, `labels` and `answers` as `read` has them.
 
     A mention without a surface that is not within its text is named by its offsets.
 
     Of the keys that extraction writes, `ungrounded`, `stop`, `cut` and `outcome` are read where they are; `windows` is not.
     Raises as `read` does, and DataError where one of these keys holds something else than extraction writes.
     """
-    with open_rows(path, format=format, labels=labels) as reading:
+    with open_rows(path, format=format, labels=labels, answers=answers) as reading:
         predictions = tuple(_prediction(row) for row in reading)
         return PredictionFile(predictions, reading.format, reading.notes())
 

@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "forbidden_string",
     "iter_records",
+    "label_problem",
     "line_record",
     "opened",
     "reason",
@@ -95,7 +96,7 @@ class Record:
         """`value` as a label. Raises DataError when LabelSet would refuse it."""
         if not isinstance(value, str):
             raise self.error(f"a label must be a string, found {describe(value)}")
-        problem = _label_problem(value)
+        problem = label_problem(value)
         if problem is not None:
             raise self.error(f"{problem.replace(repr(value), repr(shortened(value)))}; rename it in the file")
         return value
@@ -449,7 +450,8 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_consta
 
 
 @lru_cache(maxsize=1024)
-def _label_problem(label: str) -> str | None:
+def label_problem(label: str) -> str | None:
+    """Why LabelSet would refuse a label; None where it takes it."""
     try:
         LabelSet((label,))
     except InputError as error:

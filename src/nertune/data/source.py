@@ -16,12 +16,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from nertune.data.answers import Answers
 from nertune.data.records import Record, decoded, opened, records_of, without_bom
 from nertune.data.texts.where import is_json
 from nertune.data.tokens import JoinerName
 from nertune.errors import DataError
 
-__all__ = ["Line", "Offsets", "ReadOptions", "Source", "open_source"]
+__all__ = ["Line", "Missed", "Offsets", "ReadOptions", "Source", "open_source", "with_names"]
 
 Offsets = Literal["code-points", "utf-16"]
 
@@ -38,6 +39,13 @@ class Line(NamedTuple):
     text: str
 
 
+class Missed(NamedTuple):
+    """A record that was left out, by the line where it begins, and why."""
+
+    line: int
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """What a caller may tell a reader.
@@ -47,6 +55,7 @@ class ReadOptions:
     offsets count, None where the file is asked. `predictions`: wanted where a file holds people's annotations, too.
     `joiner`: what stands between tokens. `split`: which part of a folder is wanted. `tag_names`: the tags that numbers
     stand for, from 0.
+    `missed`: where the reader puts what it had to leave out whole, as it meets it.
     """
 
     limit: int | None = None
@@ -57,12 +66,14 @@ class ReadOptions:
     joiner: JoinerName = "auto"
     split: str | None = None
     tag_names: tuple[str, ...] = ()
+    missed: list[Missed] = field(default_factory=list)
 
 
 @dataclass
 class Source:
     """What is read. `head`: the first 64 KiB of a file, empty for a folder; `first_records` and `first_lines`: what it
-    begins with, as JSON records if it is JSON and as lines otherwise, empty if it is the other.
+    begins with, as JSON records if it is JSON and as lines otherwise, empty if it is the other. `answers`: what the caller
+    knows of LLMs' answers, None where nothing.
 
     All of these raise DataError for what is wrong with the bytes looked at.
     """
@@ -71,6 +82,7 @@ class Source:
     is_folder: bool = False
     head: bytes = b""
     columns: Mapping[str, str] | None = None
+    answers: Answers | None = None
     _file: io.BufferedReader | None = field(default=None, repr=False)
 
     @property
@@ -110,7 +122,7 @@ class Source:
         found = chain(self.first_records, self._records)
         if self.columns is None or not renamed:
             return found
-        return (_renamed(record, self.columns) for record in found)
+        return (with_names(record, self.columns) for record in found)
 
     def lines(self) -> Iterator[Line]:
         """All lines. Raises DataError for what is not UTF-8, for NUL, and for a line of more than 16 MiB."""
@@ -139,11 +151,13 @@ class Source:
 
 
 @contextmanager
-def open_source(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Source]:
+def open_source(
+    path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None, answers: Answers | None = None
+) -> Iterator[Source]:
     """A file or folder open for one reading. Raises MissingFileError, and DataError for reads that fail."""
     shown = os.fspath(path)
     if "\0" not in shown and os.path.isdir(shown):
-        yield Source(shown, is_folder=True)
+        yield Source(shown, is_folder=True, answers=answers)
         return
     with opened(shown) as file:
         head = file.read(_HEAD_BYTES)
@@ -152,7 +166,7 @@ def open_source(path: str | os.PathLike[str], *, columns: Mapping[str, str] | No
             whole = file
         else:
             whole = io.BufferedReader(_Behind(head, file))
-        yield Source(shown, head=head, columns=columns, _file=whole)
+        yield Source(shown, head=head, columns=columns, answers=answers, _file=whole)
 
 
 class _Behind(io.RawIOBase):
@@ -173,7 +187,7 @@ class _Behind(io.RawIOBase):
         return len(taken)
 
 
-def _renamed(record: Record, columns: Mapping[str, str]) -> Record:
+def with_names(record: Record, columns: Mapping[str, str]) -> Record:
     """The record under the names that the format knows."""
     value = {name: record.value[column] for name, column in columns.items() if column in record.value}
     return Record(record.path, record.line, value)

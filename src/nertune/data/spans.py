@@ -17,7 +17,18 @@ from nertune.data.records import Record
 from nertune.data.units import Ballot
 from nertune.schema import Document, Entity, Mention
 
-__all__ = ["HALF_OPEN", "INCLUSIVE", "Convention", "Placing", "RawDocument", "RawMention", "Row", "Unit", "unit_index"]
+__all__ = [
+    "HALF_OPEN",
+    "INCLUSIVE",
+    "Asked",
+    "Convention",
+    "Placing",
+    "RawDocument",
+    "RawMention",
+    "Row",
+    "Unit",
+    "unit_index",
+]
 
 _VOTERS = 20_000  # records that vote on the convention, in files that have so many
 _FEWEST = 1_000  # records that vote, however few are wanted
@@ -45,11 +56,25 @@ class RawMention(NamedTuple):
         return self.text or f"[{self.start}, {self.end}]"
 
 
+class Asked(NamedTuple):
+    """What a row for LLMs holds besides its sentence: the prompt's two parts around it, and the answer to the letter.
+
+    `earlier`: how many turns come before this one.
+    """
+
+    system: str
+    before: str
+    after: str
+    answer: str
+    earlier: int = 0
+
+
 class RawDocument(NamedTuple):
     """A text and its mentions, before the file's convention is known.
 
     `line`: where it begins in the file, from 1, None where the format has no lines; `file`: which file of a folder;
-    `record`: the JSON object that it was read from. `lost`: mentions that no single span can stand for.
+    `record`: the JSON object that it was read from. `lost`: mentions that no single span can stand for. `asked`: what
+    surrounds the text in a row for LLMs.
     """
 
     text: str
@@ -59,6 +84,7 @@ class RawDocument(NamedTuple):
     file: str | None = None
     record: Record | None = None
     lost: tuple[RawMention, ...] = ()
+    asked: Asked | None = None
 
     @classmethod
     def of(cls, record: Record, text: str, mentions: Iterable[RawMention]) -> RawDocument:

@@ -6,22 +6,19 @@ and validation. The YAML holds the recipe's values under their keys; what has no
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from nertune.data.atomic import checked
 from nertune.errors import InputError
 from nertune.export.folders import new_folder
 from nertune.models import BUILTIN
 from nertune.models.builtin import builtin_folder
-from nertune.prompt import PromptSpec
+from nertune.prompted import PromptedRows
 from nertune.run import RunManifest
-from nertune.schema import Document
 from nertune.train.llamafactory_keys import REASONING, TEMPLATES
 from nertune.train.recipe import Recipe, load_recipe
 from nertune.train.task import load_tasks
@@ -29,8 +26,6 @@ from nertune.train.task import load_tasks
 __all__ = ["export_llamafactory", "template_of"]
 
 TRAINING_FILE = "train.yaml"
-_NOTHING = ("没有找到任何实体", "没有找到任何实体。")
-_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
 # Their template by the model's name, the narrower names first.
 _TEMPLATE_OF = (
     ("qwen-?3.*instruct-2507", "qwen3_nothink"),
@@ -78,26 +73,19 @@ def export_llamafactory(
         )
     tasks = load_tasks(recipe)
     notes = [line for task in tasks for line in task.notes]
-    info: dict[str, Any] = {}
     names: dict[str, list[str]] = {"dataset": [], "eval_dataset": []}
     with new_folder(target) as building:
         for task in tasks:
             spec = manifest.prompt_of(task.name or None)
             name = re.sub(r"[^\w-]", "_", task.name or folder.resolve().name)
-            if not _reads_back(spec):
-                notes.append(
-                    f"{name}: LLaMA-Factory trains such answers, but nertune train does not read these rows back"
-                )
             for key, suffix, documents in (
                 ("dataset", "", task.train),
                 ("eval_dataset", "_validation", task.validation),
             ):
                 if documents:
                     names[key].append(name + suffix)
-                    info[name + suffix] = {"file_name": f"{name}{suffix}.json", "columns": _COLUMNS}
-                    _write_json(building / f"{name}{suffix}.json", list(_rows(spec, documents)))
+                    PromptedRows("alpaca", spec).write(documents, building / f"{name}{suffix}.json")
                     notes.append(f"{name}{suffix}.json: {len(documents):,} rows")
-        _write_json(building / "dataset_info.json", info)
         if len(names["eval_dataset"]) not in (0, len(tasks)):
             notes.append("some tasks have no validation data, so none is evaluated there")
             names["eval_dataset"] = []
@@ -139,34 +127,6 @@ def _with_data(recipe: Recipe, manifest: RunManifest, files: Sequence[str]) -> R
     if recipe.tasks is None:
         return recipe.model_copy(update={"data": changed[""].data, "labels": changed[""].labels})
     return recipe.model_copy(update={"tasks": changed})
-
-
-def _rows(spec: PromptSpec, documents: Iterable[Document]) -> Iterable[dict[str, str]]:
-    """Alpaca rows: they join instruction and input by a line break, so the prompt is parted at its last one."""
-    filled = spec.filled()
-    before, after = filled.around_text()
-    instruction, _, opening = before.rpartition("\n")
-    for document in documents:
-        row = {
-            "instruction": instruction,
-            "input": opening + document.text + after,
-            "output": spec.write(document),
-        }
-        if filled.system is not None:
-            row["system"] = filled.system
-        yield row
-
-
-def _reads_back(spec: PromptSpec) -> bool:
-    """Whether nertune's own reader of alpaca rows knows the answers: JSON, and the usual words for none."""
-    options = spec.answer.options()
-    return spec.answer.name in ("json", "jsonl") and options.get("nothing") in (None, *_NOTHING)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    if isinstance(value, list):
-        value = [dict(checked(row, path, number)) for number, row in enumerate(value, 1)]
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _keys(recipe: Recipe, names: dict[str, list[str]], folder: str, template: str) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from nertune.prompt.answers import (
     ANSWER_FORMATS,
+    KNOWN_ANSWERS,
     AnswerFormat,
     ParsedAnswer,
     Placed,
     Refusal,
+    StrictAnswer,
     Written,
     answer_format,
     fitted,
+    likely_options,
     refuse_unwritable,
+    strict,
 )
 from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
 from nertune.prompt.conversation import Conversation
@@ -22,6 +26,7 @@ from nertune.prompt.tokenizer import Tokenizer
 __all__ = [
     "ANSWER_FORMATS",
     "DEFAULT_TEMPLATE",
+    "KNOWN_ANSWERS",
     "AnswerFormat",
     "Conversation",
     "ParsedAnswer",
@@ -32,13 +37,16 @@ __all__ = [
     "Refusal",
     "Renderer",
     "Row",
+    "StrictAnswer",
     "TokenPlaces",
     "Tokenizer",
     "Written",
     "answer_format",
     "builtin_templates",
     "fitted",
+    "likely_options",
     "load_template",
     "refuse_unwritable",
+    "strict",
     "template_hash",
 ]

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from nertune.data.dataset_info import DataSet, data_set
 from nertune.errors import InputError, RecipeError
-from nertune.train.llamafactory_data import Source, find_source, shown_by
+from nertune.train.llamafactory_data import read_columns, shown_by
 from nertune.train.llamafactory_keys import (
     FIXED,
     HONOURED,
@@ -220,14 +221,14 @@ class _Mapping:
         self.notes.append(f"dataset: {_TASKS}")
         return {"tasks": dict(zip((re.sub(r"[^\w-]", "_", name) for name in names), sections, strict=True))}
 
-    def _section(self, train: Source | None, held_out: Source | None, system: str | None) -> dict[str, Any]:
+    def _section(self, train: DataSet | None, held_out: DataSet | None, system: str | None) -> dict[str, Any]:
         """The sections data, prompt and answer of one data set."""
         size = self.get("val_size")
         section = {
             "train": train.path if train else "",
             "validation": held_out.path if held_out else int(size) if size >= 1 else size,
-            "format": "alpaca",
-            "columns": train.renamed if train else None,
+            "format": train.format if train else "alpaca",
+            "columns": read_columns(train) if train else None,
             "limit": self.given.get("max_samples"),
             "seed": self.get("seed"),
         }
@@ -236,7 +237,7 @@ class _Mapping:
             mapped |= self._shown(train, held_out, system)
         return mapped
 
-    def _shown(self, train: Source, held_out: Source | None, system: str | None) -> dict[str, Any]:
+    def _shown(self, train: DataSet, held_out: DataSet | None, system: str | None) -> dict[str, Any]:
         limit = self.given.get("max_samples")
         if limit is not None and limit < 1:
             return {}  # the recipe's own check says so
@@ -251,13 +252,17 @@ class _Mapping:
                 other = shown_by(held_out, limit=None, default_system=system)
                 if (other.user, other.system) != (shown.user, shown.system):
                     self.problems.append("eval_dataset: its rows ask otherwise than those of dataset")
-                if held_out.renamed != train.renamed:
+                if held_out.format != train.format:
+                    self.problems.append(
+                        f"eval_dataset: its rows are {held_out.format}, those of dataset {train.format}"
+                    )
+                elif read_columns(held_out) != read_columns(train):
                     self.problems.append("eval_dataset: its columns are not called as those of dataset")
             except InputError as error:
                 self.problems.append(f"eval_dataset: {error}")
         return {"prompt": {"user": shown.user, "system": shown.system or False}, "answer": shown.answer}
 
-    def _sources(self, key: str) -> list[Source]:
+    def _sources(self, key: str) -> list[DataSet]:
         """The files of a key's data sets; none where one of them cannot be used."""
         names = self.given.get(key) or []
         if self._blames("dataset_dir"):
@@ -266,7 +271,7 @@ class _Mapping:
             self.problems.append(f"{key}: named twice: {', '.join(twice)}")
             return []
         try:
-            return [find_source(self.get("dataset_dir"), name) for name in names]
+            return [data_set(self.get("dataset_dir"), name) for name in names]
         except InputError as error:
             self.problems.append(f"{key}: {error}")
             return []

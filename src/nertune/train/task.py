@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nertune import data
 from nertune.errors import InputError
-from nertune.prompt import PromptSpec, Renderer, Row, fitted, refuse_unwritable
+from nertune.prompt import KNOWN_ANSWERS, PromptSpec, Renderer, Row, fitted, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
@@ -174,7 +174,9 @@ def _read(
     """A file's documents under the labels that the section's map gives them, and what is to be said about both."""
     label_map = section.mapping()
     wanted = label_map.wanted(names)
-    corpus = data.read(file, format=section.format, limit=limit, labels=wanted, columns=section.columns)
+    corpus = data.read(
+        file, format=section.format, limit=limit, labels=wanted, columns=section.columns, answers=KNOWN_ANSWERS
+    )
     if not label_map:
         return corpus.documents, corpus.notes
     mapped = label_map.apply(corpus.documents)

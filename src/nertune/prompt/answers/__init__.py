@@ -12,11 +12,13 @@ from nertune.prompt.answers.grouped import GroupedAnswer
 from nertune.prompt.answers.inline import InlineAnswer
 from nertune.prompt.answers.listed import JsonAnswer, JsonLinesAnswer
 from nertune.prompt.answers.marks import depth_of
+from nertune.prompt.answers.told import KNOWN_ANSWERS, StrictAnswer, likely_options, strict
 from nertune.prompt.answers.xml import XmlAnswer
 from nertune.schema import Document
 
 __all__ = [
     "ANSWER_FORMATS",
+    "KNOWN_ANSWERS",
     "AnswerFormat",
     "GroupedAnswer",
     "InlineAnswer",
@@ -25,11 +27,14 @@ __all__ = [
     "ParsedAnswer",
     "Placed",
     "Refusal",
+    "StrictAnswer",
     "Written",
     "XmlAnswer",
     "answer_format",
     "fitted",
+    "likely_options",
     "refuse_unwritable",
+    "strict",
 ]
 
 _Format = type[InlineAnswer] | type[XmlAnswer] | type[JsonAnswer] | type[JsonLinesAnswer] | type[GroupedAnswer]

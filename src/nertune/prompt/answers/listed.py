@@ -17,7 +17,7 @@ from nertune.prompt.answers.lark import literal, most_mentions, one_of, repeated
 from nertune.prompt.answers.reading import complete_objects, follows, read_json, strings, usable
 from nertune.schema import Document, LabelSet, Mention, ParseOutcome
 
-__all__ = ["JsonAnswer", "JsonLinesAnswer", "mentions_of"]
+__all__ = ["JsonAnswer", "JsonLinesAnswer", "mentions_of", "sentence_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class JsonLinesAnswer:
 
     def parse(self, answer: str, *, cut: bool = False) -> ParsedAnswer:
         """Objects may follow each other with or without line breaks."""
-        if _sentence(answer) == _sentence(self.nothing):
+        if sentence_of(answer) == sentence_of(self.nothing):
             return ParsedAnswer(ParseOutcome.CLEAN)
         decoder, values, position = json.JSONDecoder(), [], 0
         while True:
@@ -196,7 +196,8 @@ def _labels(labels: Iterable[str]) -> str:
     return one_of(json.dumps(label, ensure_ascii=False) for label in labels)
 
 
-def _sentence(answer: str) -> str:
+def sentence_of(answer: str) -> str:
+    """An answer in words, as it is compared with the sentence for "nothing found"."""
     return answer.strip().rstrip("。.").rstrip()
 
 

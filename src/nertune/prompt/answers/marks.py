@@ -11,17 +11,17 @@ from nertune.errors import InputError
 from nertune.prompt.answers.base import Refusal
 from nertune.schema import Document, Entity, LabelSet
 
-__all__ = ["DEPTH", "check_depth", "completed", "depth_of", "refusal", "resumed", "write_marked"]
+__all__ = ["DEEPEST", "DEPTH", "check_depth", "completed", "depth_of", "refusal", "resumed", "write_marked"]
 
 DEPTH = 3
-_DEEPEST = 16  # the grammar grows with labels times depth
+DEEPEST = 16  # the grammar grows with labels times depth
 _TAIL = 12  # characters at the end of a copy by which its place in the text is found again
 
 
 def check_depth(depth: int) -> None:
     """Raises InputError for a depth that no grammar is written for."""
-    if not 1 <= depth <= _DEEPEST:
-        raise InputError(f"depth: {depth} entities inside each other; it must be from 1 to {_DEEPEST}")
+    if not 1 <= depth <= DEEPEST:
+        raise InputError(f"depth: {depth} entities inside each other; it must be from 1 to {DEEPEST}")
 
 
 def depth_of(documents: Iterable[Document]) -> int:
@@ -34,7 +34,7 @@ def depth_of(documents: Iterable[Document]) -> int:
                 ends.pop()
             ends.append(entity.end)
             deepest = max(deepest, len(ends))
-    return min(deepest, _DEEPEST)
+    return min(deepest, DEEPEST)
 
 
 def refusal(document: Document, *, depth: int, name: str) -> Refusal | None:
