@@ -27,6 +27,7 @@ from nertune.schema import Document, LabelSet
 __all__ = ["Conversion", "convert"]
 
 _AS_THEY_ARE = data.LabelMap()
+_NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
 
 
 class Conversion(NamedTuple):
@@ -51,8 +52,8 @@ def convert(
 
     `template`, `answer`: the prompt and the answers of rows for LLMs (json where None), `answer` also the marks of inline
     lines. `label_map`: other labels for those of the file, given right after reading. `reading`: what else
-    `data.open_rows` takes for the source. What the target's format cannot hold is listed in `TARGET.left-out.jsonl`, a line
-    for each document it is about.
+    `data.open_rows` takes for the source. What the target's format cannot hold, and mentions of the source that have no place
+    in its text, are listed in `TARGET.left-out.jsonl`, a line for each document it is about.
     Raises DataError for what cannot be read, InputError when both are the same file or for labels that the answers cannot
     write, DiskSpaceError.
     """
@@ -134,7 +135,7 @@ class _Passage:
             self._kinds.update(loss.kind for loss in losses)
             left_out = sum(loss.left_out for loss in losses)
             self.counts["left out"] += left_out
-            if left_out or document is None:
+            if left_out or document is None or row.lost:
                 self.counts["listed"] += 1
                 listed.write(json.dumps(_listed(row, document, losses), ensure_ascii=False) + "\n")
             if document is not None:
@@ -152,10 +153,14 @@ class _Passage:
 
 
 def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) -> dict[str, object]:
-    entities = [
+    entities: list[dict[str, object]] = [
         {"kind": loss.kind, "start": e.start, "end": e.end, "label": e.label, "text": e.text}
         for loss in losses
         if loss.left_out and (e := loss.entity) is not None
+    ]
+    entities += [
+        {"kind": _NOWHERE, "start": mention.start, "end": mention.end, "label": mention.label, "text": mention.text}
+        for mention in row.lost
     ]
     whole = (
         {} if document is not None else {"document": "left out: " + ", ".join(sorted({loss.kind for loss in losses}))}
