@@ -31,6 +31,7 @@ check: install
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/make.py --check
 
+# In two processes, a file of tests each at a time (see CONTRIBUTING.md).
 # The report is opened in Chromium where there is one: apt-get install chromium fonts-noto-cjk.
 test: check
 	@command -v chromium chromium-browser google-chrome >/dev/null || \

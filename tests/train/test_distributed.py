@@ -149,7 +149,7 @@ def tasks_of(two_tasks_in, drugs, tmp_path_factory) -> Callable[[str, int], Reci
 
 @pytest.fixture(scope="module")
 def runs(recipe_of, tasks_of, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
-    """Of every shape, and of several tasks, the run of one process and that of two; what is cut was killed and resumed by two."""
+    """Of every shape, and of several tasks, the run of one process and that of two; the cut ones were resumed by two."""
     folder = tmp_path_factory.mktemp("two")
     made: dict[str, tuple[Path, Path]] = {}
     arguments = []
