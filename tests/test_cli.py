@@ -18,6 +18,7 @@ import torch
 import nertune
 from nertune import data, terminal
 from nertune.cli import main
+from nertune.cli.parser import build_parser
 from nertune.errors import InputError, UnknownModelError
 from nertune.extract import Recognizer
 from nertune.generate import Completion, ScriptedEngine
@@ -426,11 +427,39 @@ def test_convert_to_alpaca_and_back(capsys, annotated, tmp_path):
     assert "do not come back alike" not in capsys.readouterr().err
 
 
+def test_convert_maps_labels_and_says_so(capsys, annotated, tmp_path):
+    target = tmp_path / "mapped.jsonl"
+    rules = ["--map", "name,company=名称", "--map", "compny="]
+    assert main(["data", "convert", str(annotated), str(target), *rules]) == 0
+    assert [e.label for e in data.read(target).documents[0].entities] == ["名称", "名称"]
+    said = capsys.readouterr().err
+    assert "mentions given another label: name to 名称 (1), company to 名称 (1)" in said
+    assert "the label map names what no mention bears: compny (like company). Labels there: company, name" in said
+    assert "do not come back alike" not in said
+    assert "--map 'a=b=c'" in _refused(capsys, ["data", "convert", str(annotated), str(target), "--map", "a=b=c"])
+
+
 def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")
-    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 0
+    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 3
     assert "1 documents do not come back alike" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_processes_of_extraction_trust_a_models_code_as_the_command_does(monkeypatch, trusted):
+    from nertune.cli import extracting
+    from nertune.safety import remote_code_trusted, trust_remote_code
+
+    given = ["extract", "run", "texts.txt", "--out", "out.jsonl", *(["--trust-remote-code"] if trusted else [])]
+    options = build_parser().parse_args(given)
+    monkeypatch.setattr("nertune.cli.recognizing.open_recognizer", lambda _: remote_code_trusted())
+    monkeypatch.setattr("nertune.terminal.silence", lambda: None)
+    trust_remote_code(not trusted)
+    try:
+        assert extracting._in_process(options, 0) is trusted
+    finally:
+        trust_remote_code(False)
 
 
 def test_doctor_as_json(capsys):

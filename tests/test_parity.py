@@ -14,7 +14,7 @@ from nertune.extract import Recognizer
 from nertune.generate import Completion, ScriptedEngine
 from nertune.generate.endpoint import Endpoint
 from nertune.generate.remote import RemoteEngine
-from nertune.parity import Parity, compare
+from nertune.parity import Parity, compare, compare_prompts
 from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
 from nertune.schema import Document, LabelSet
 
@@ -97,6 +97,15 @@ def test_a_template_that_drifts_is_shown_where_it_parts(sides, renderer):
     assert "<|im_start|>" in first.local
     assert "今" in first.served
     assert "prompts:  0 equal, 2 differ" in found.lines()
+
+
+@pytest.mark.parametrize(("before", "equal"), [("", 2), (DATED, 0)])
+def test_prompts_alone_are_compared_without_an_answer(sides, before, equal):
+    _, there, server = sides(ANSWERS, before=before)
+    found = compare_prompts(there, TEXTS)
+    assert found.lines()[-1] == f"prompts:  {equal} equal, {2 - equal} differ"
+    assert found.equal == (equal == 2)
+    assert all(asked.path == "/tokenize" for asked in server.posts())
 
 
 def test_a_template_that_drifts_at_its_end(sides, renderer):

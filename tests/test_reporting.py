@@ -62,6 +62,31 @@ def test_it_writes_scores_predictions_and_the_report(run: Path, tmp_path: Path, 
     assert seen == {"seen with this label": 1, "not seen": 3}
 
 
+def test_labels_of_gold_and_training_data_are_mapped_and_unasked_ones_told(
+    run: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = PromptSpec(PromptTemplate("{text}"), LabelSet(("name",), {"name": "人名"}), answer_format("inline"))
+    RunManifest("base", spec, "ab" * 32, (1,), 77).write(run)
+    monkeypatch.setattr(FakeRecognizer, "renderer", SimpleNamespace(spec=spec))
+    held_out, train = _file(tmp_path / "held-out.jsonl", "叶和桂"), _file(tmp_path / "train.jsonl", "叶在京")
+    arguments = ["evaluate", str(run), "--data", str(held_out), "--train", str(train), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["metrics"]["span"]["micro"]["recall"] == 0.5
+    assert (
+        "mentions with labels that the model was not asked for, all of which it misses: org (1). It knows name (人名); --map"
+        in (captured.err)
+    )
+    assert main([*arguments, "--json", "--map", "org="]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["metrics"]["span"]["micro"]["recall"] == 1
+    assert "mentions left out, as the label map says: org (1)" in captured.err
+    assert "not asked for" not in captured.err
+    value = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    seen = {row["name"]: row["gold"] for row in value["errors"]["breakdowns"]["seen in training"]}
+    assert (seen, value["display"]) == ({"seen with this label": 1}, {"name": "人名"})
+
+
 def test_where_the_report_is_goes_to_stderr(run: Path, tmp_path: Path, capsys: Any) -> None:
     held_out, out = _file(tmp_path / "held-out.jsonl", "叶和桂"), tmp_path / "out"
     assert main(["evaluate", str(run), "--data", str(held_out), "--out", str(out)]) == 0

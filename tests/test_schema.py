@@ -112,6 +112,53 @@ def test_label_sets_are_sets() -> None:
     assert labels.nearest("xyz") is None
 
 
+LOC = LabelSet(("LOC", "PER", "X"), {"LOC": "地点", "X": "X"}, {"PER": "人的名字", "LOC": "城市"})
+
+
+def test_display_names_are_what_a_model_sees_and_labels_what_entities_bear() -> None:
+    assert LOC.display == {"LOC": "地点"}
+    assert LOC.shown() == LabelSet(("地点", "PER", "X"), {}, {"地点": "城市", "PER": "人的名字"})
+    assert [LOC.title(name) for name in LOC] == ["LOC (地点)", "PER", "X"]
+    document = Document.of("方鹏在青川", [("PER", 0, 2), ("LOC", 3, 5)], id="1")
+    shown = LOC.displayed(document)
+    assert ([e.label for e in shown.entities], shown.text, shown.id) == (["PER", "地点"], document.text, "1")
+    assert [LOC.label_of(e.label) for e in shown.entities] == ["PER", "LOC"]
+    assert LOC.displayed(Document("无")) == Document("无")
+
+
+def test_a_set_that_shows_its_labels_as_they_are_is_its_own_display() -> None:
+    plain = LabelSet(("a", "b"))
+    assert plain.shown() is plain
+    assert LabelSet(("a", "b"), {"a": "a"}) == plain
+    assert hash(LabelSet(("a",), {"a": "b"})) == hash(LabelSet(("a",)))
+    assert LabelSet(("a",), {"a": "b"}) != LabelSet(("a",))
+
+
+def test_a_label_written_for_its_display_name_is_understood_unless_another_is_shown_as_that() -> None:
+    assert LOC.label_of("LOC") == "LOC"
+    swapped = LabelSet(("A", "B"), {"A": "B", "B": "A"})
+    assert [swapped.label_of("A"), swapped.label_of("B"), swapped.label_of("C")] == ["B", "A", "C"]
+
+
+@pytest.mark.parametrize(
+    ("display", "descriptions", "message"),
+    [
+        ({"LOC": "地|点"}, {}, r"the display name of LOC, '地\|点' cannot be used"),
+        ({"LOC": "地\n点"}, {}, "the display name of LOC must be one line"),
+        ({"LOC": 3}, {}, "the display name of LOC must be one line of text, found 3"),
+        ({"LOK": "地点"}, {}, "a display name is given for 'LOK', which is none of the labels: LOC, PER"),
+        ({"LOC": "PER"}, {}, "labels LOC and PER are both shown as 'PER': make them one label, with data.label_map"),
+        ({"LOC": "x", "PER": "x"}, {}, "labels LOC and PER are both shown as 'x'"),
+        ({}, {"LOC": "a\u2028b"}, "the description of LOC must be one line"),
+        ({}, {"LOC": " "}, "the description of LOC must be one line"),
+        ({}, {"ORG": "x"}, "a description is given for 'ORG'"),
+    ],
+)
+def test_unusable_display_names_and_descriptions(display: dict, descriptions: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LabelSet(("LOC", "PER"), display, descriptions)
+
+
 def test_labels_by_frequency() -> None:
     documents = [Document.of("abc", [("x", 0, 1), ("z", 1, 2)]), Document.of("abc", [("z", 0, 1), ("y", 1, 2)])]
     assert LabelSet.from_documents(documents).names == ("z", "x", "y")

@@ -47,6 +47,27 @@ def test_files_of_different_formats_and_order_are_scored_by_id(capsys: Any, gold
     assert "paired by id" in captured.err
 
 
+def test_labels_of_both_files_are_mapped(capsys: Any, gold: Path, tmp_path: Path) -> None:
+    found = [
+        Document.of("叶老桂在浙商银行", [("PER", 0, 3), ("机构", 4, 8), ("时间", 3, 4)], id="a"),
+        Document.of("招商银行开户", [("company", 0, 4)], id="b"),
+    ]
+    data.write(found, tmp_path / "found.jsonl", format="entities")
+    rules = ["--map", "name,PER=人名", "--map", "company=机构", "--map", "时间=", "--map", "PERS=人名"]
+    arguments = ["score", str(gold), str(tmp_path / "found.jsonl"), *rules]
+    assert main([*arguments, "--json", "--out", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    scores = json.loads(captured.out)["metrics"]["span"]
+    assert (scores["micro"]["f1"], list(scores["labels"])) == (1.0, ["人名", "机构"])
+    assert "gold.jsonl: mentions given another label: name to 人名 (1), company to 机构 (2)" in captured.err
+    assert "found.jsonl: mentions left out, as the label map says: 时间 (1)" in captured.err
+    # A rule for one of the files alone is no mistake.
+    assert "no mention bears: PERS (like PER). Labels there: PER, company, name, 时间, 机构" in captured.err
+    assert {e.label for d in read_folder(tmp_path / "out").gold for e in d.entities} == {"人名", "机构"}
+    assert main([*arguments[:3], "--map", "name"]) == 2
+    assert "--map 'name': a rule has one equals sign, found none" in capsys.readouterr().err
+
+
 def test_texts_without_prediction_are_refused_or_counted_as_empty(capsys: Any, gold: Path, tmp_path: Path) -> None:
     data.write(DOCUMENTS[:1], tmp_path / "found.jsonl", format="entities")
     arguments = ["score", str(gold), str(tmp_path / "found.jsonl"), "--json"]

@@ -9,11 +9,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, BinaryIO, TextIO
 
 from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
 
-__all__ = ["replacing", "sync_directory", "write_text"]
+__all__ = ["replacing", "replacing_bytes", "sync_directory", "write_text"]
 
 
 @contextmanager
@@ -23,6 +23,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     A link is followed, an existing file's permissions are kept, and nothing is left behind on failure.
     Raises MissingFileError (no such directory), DiskSpaceError (disk full) and DataError (all else).
     """
+    with _replacing(path, mode="w", encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
+def replacing_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """The same, but a file of bytes."""
+    with _replacing(path, mode="wb", encoding=None) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike[str], *, mode: str, encoding: str | None) -> Iterator[Any]:
     shown = os.fspath(path)
     target = Path(os.path.realpath(shown))
     if not target.parent.is_dir():
@@ -32,7 +45,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         raise DataError(f"cannot be written: it is {kind}", path=shown)
     temporary = target.with_name(f".nertune-{secrets.token_hex(6)}.tmp")
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding
+        ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

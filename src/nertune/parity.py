@@ -16,12 +16,14 @@ from typing import Any, Literal, cast
 from nertune.assemble import connect, load
 from nertune.extract import Recognizer
 from nertune.generate import Completion, Engine, Request
+from nertune.generate.endpoint import Endpoint
 from nertune.generate.remote import RemoteEngine
 from nertune.prompt import Renderer
 from nertune.schema import Document, Prediction
 
-__all__ = ["Parity", "Parting", "compare", "parity"]
+__all__ = ["Parity", "Parting", "compare", "compare_prompts", "parity"]
 
+_By = Literal["ids", "number"] | None
 Report = Callable[[str, int, int], None]
 _BEFORE, _AFTER = 8, 4  # tokens shown around a place
 
@@ -56,11 +58,12 @@ class Parting:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What was compared and where it parts. `prompts_by`: token ids, or only their number; None where neither is told."""
+    """What was `compared` and where it parts. `prompts_by`: token ids, or only their number; None where neither is told."""
 
     documents: int
-    prompts_by: Literal["ids", "number"] | None
+    prompts_by: _By
     partings: tuple[Parting, ...] = field(default=())
+    compared: tuple[Literal["prompt", "answer", "entities"], ...] = ("prompt", "answer", "entities")
 
     @property
     def equal(self) -> bool:
@@ -84,10 +87,13 @@ class Parity:
         """For people to read: every parting, then the summary."""
         how = {"ids": "", "number": " (the server tells only how many tokens)", None: " not compared: it does not tell"}
         out = [line for parting in self.partings for line in parting.lines()]
-        for what, name in (("prompt", "prompts"), ("answer", "answers"), ("entities", "entities")):
+        names = {"prompt": "prompts", "answer": "answers", "entities": "entities"}
+        for what, name in ((what, names[what]) for what in self.compared):
             note = how[self.prompts_by] if what == "prompt" else ""
             counted = "" if note and self.prompts_by is None else f" {self.documents - self.differing(what)} equal, "
             out.append(f"{name + ':':9}{counted}{f'{self.differing(what)} differ' if counted else ''}{note}")
+        if self.compared == ("prompt",):
+            return out
         return [*out, "equal" if self.equal else "the served model does not answer as the run does here"]
 
 
@@ -126,18 +132,31 @@ def compare(local: Recognizer, served: Recognizer, texts: Sequence[str], *, repo
     numbers: list[int] = []  # of which text each request is a window
     ours = own.extract_many(texts, done=tell("answers from here"), trace=lambda trace: numbers.append(trace.text))
     partings: list[Parting] = []
-    by: Literal["ids", "number"] | None = None
+    by: _By = None
     asked = zip(numbers, here.requests, here.answers, there.answers, strict=True)
     for number, request, answer, other_answer in asked:
-        ids = endpoint.tokenize(request.messages)
-        count = len(ids) if ids is not None else endpoint.count(request.messages)
-        by = "ids" if ids is not None else "number" if count is not None else None
-        partings += _prompt_partings(local.renderer, number, request, ids, count)
+        found, by = _prompt_partings(local.renderer, endpoint, number, request)
+        partings += found
         partings += _answer_partings(local.renderer, number, answer, other_answer)
         tell("prompts of the server")(number)
     for number, (prediction, other_prediction) in enumerate(zip(ours, theirs, strict=True), 1):
         partings += _entity_partings(number, prediction, other_prediction)
     return Parity(len(texts), by, tuple(sorted(partings, key=lambda parting: parting.text)))
+
+
+def compare_prompts(served: Recognizer, texts: Sequence[str]) -> Parity:
+    """Compare the prompts alone: what the run's own renderer makes of the texts, and what the server's template does.
+
+    `served` has a RemoteEngine. Nothing is generated, and no second model is needed.
+    """
+    endpoint = cast(RemoteEngine, served.engine).endpoint
+    partings: list[Parting] = []
+    by: _By = None
+    for number, text in enumerate(texts, 1):
+        for request in served.prepare([text]).requests:
+            found, by = _prompt_partings(served.renderer, endpoint, number, request)
+            partings += found
+    return Parity(len(texts), by, tuple(partings), ("prompt",))
 
 
 class _Recording:
@@ -156,14 +175,17 @@ class _Recording:
 
 
 def _prompt_partings(
-    renderer: Renderer, number: int, request: Request, ids: Sequence[int] | None, count: int | None
-) -> list[Parting]:
-    ours = request.prompt_ids
+    renderer: Renderer, endpoint: Endpoint, number: int, request: Request
+) -> tuple[list[Parting], _By]:
+    """Where a prompt parts from the server's, and by what that was told."""
+    ours, ids = request.prompt_ids, endpoint.tokenize(request.messages)
     if ids is not None:
-        return _parting(renderer, number, "prompt", ours, ids)
-    if count is None or count == len(ours):
-        return []
-    return [Parting(number, "prompt", None, "", f"{len(ours)} tokens", f"{count} tokens")]
+        return _parting(renderer, number, "prompt", ours, ids), "ids"
+    count = endpoint.count(request.messages)
+    if count is None:
+        return [], None
+    differing = [Parting(number, "prompt", None, "", f"{len(ours)} tokens", f"{count} tokens")]
+    return differing if count != len(ours) else [], "number"
 
 
 def _answer_partings(renderer: Renderer, number: int, ours: Completion, other: Completion) -> list[Parting]:

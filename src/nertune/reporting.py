@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nertune import data
@@ -25,10 +25,12 @@ def write_report(
     source: str,
     model: str,
     train: Sequence[Document] | None = None,
+    display: Mapping[str, str] | None = None,
 ) -> None:
     """Write report.html, report.md and report.json into a folder.
 
-    `source`: the annotated file; `model`: as it was named, of whose run the curves are shown where it is one.
+    `source`: the annotated file; `model`: as it was named, of whose run the curves are shown where it is one; `display`:
+    what it sees labels as that it sees under another name.
     """
     run = Path(model)
     facts = {"model": model, "data": source}
@@ -45,6 +47,7 @@ def write_report(
         facts=facts,
         metrics=_lines(run / "metrics.jsonl"),
         recipe=_text(run / "recipe.yaml"),
+        display=display,
     )
     report.write(folder)
 

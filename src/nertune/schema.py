@@ -8,8 +8,8 @@ Readers convert files that count otherwise; nothing past a reader ever sees anot
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,7 @@ __all__ = [
     "StopReason",
     "best_of_each",
     "in_reading_order",
+    "label_title",
 ]
 
 StopReason = Literal["end", "length"]
@@ -154,22 +155,37 @@ class SourceText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """The labels that a task knows, in the order in which the prompt names them."""
+    """The labels that a task knows, in the order in which the prompt names them.
+
+    `display`: what a model sees and writes instead of a label, such as 地点 for LOC; a label without an entry is shown as
+    it is. `descriptions`: what a label covers, in a line, for the prompt. Entities always bear the label: `displayed` is
+    the one way from labels to what a model writes, `label_of` the one way back.
+    Raises InputError for names that answers cannot hold, for two labels that are shown alike, and for entries about labels
+    that are not in the set.
+    """
 
     names: tuple[str, ...]
+    display: Mapping[str, str] = field(default_factory=dict, hash=False)
+    descriptions: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.names:
             raise InputError("a label set needs at least one label")
-        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
-        if repeated:
-            raise InputError(f"labels named twice: {', '.join(repeated)}")
-        for name in self.names:
-            if not isinstance(name, str) or not name or name != name.strip() or any(c in name for c in "[]|\\\n\r"):
-                raise InputError(
-                    f"label {name!r} cannot be used: labels are not empty, have no edge spaces, "
-                    "no line breaks and none of [ ] | \\"
-                )
+        _check_names(self.names, "label")
+        for what, entries in (("display name", self.display), ("description", self.descriptions)):
+            _check_entries(entries, what, self.names)
+        for name, shown in self.display.items():
+            _check_names((shown,), f"the display name of {name},")
+        # Entries that say nothing are left out, so that sets which show the same are equal.
+        different = {name: self.display[name] for name in self.names if self.display.get(name, name) != name}
+        object.__setattr__(self, "display", different)
+        ordered = {name: self.descriptions[name] for name in self.names if name in self.descriptions}
+        object.__setattr__(self, "descriptions", ordered)
+        if alike := _shown_alike(self.names, different):
+            raise InputError(
+                f"labels {' and '.join(alike[1])} are both shown as {alike[0]!r}: make them one label, with data.label_map in "
+                "a recipe, or give each a display name of its own"
+            )
 
     @classmethod
     def from_documents(cls, documents: Iterable[Document]) -> LabelSet:
@@ -194,10 +210,40 @@ class LabelSet:
         found = difflib.get_close_matches(name, self.names, n=1, cutoff=0.5)
         return found[0] if found else None
 
+    def title(self, name: str) -> str:
+        """A label as people are shown it: `LOC (地点)`, or the label alone where a model sees no other."""
+        return label_title(name, self.display)
+
+    def shown(self) -> LabelSet:
+        """The set as a model sees it: the display names are its labels, described as these are."""
+        if not self.display:
+            return self
+        descriptions = {self.display.get(name, name): text for name, text in self.descriptions.items()}
+        return LabelSet(tuple(self.display.get(name, name) for name in self.names), {}, descriptions)
+
+    def displayed(self, document: Document) -> Document:
+        """The document as an answer writes it: its entities bear the display names."""
+        if not any(entity.label in self.display for entity in document.entities):
+            return document
+        shown = tuple(replace(e, label=self.display.get(e.label, e.label)) for e in document.entities)
+        return replace(document, entities=shown)
+
+    def label_of(self, written: str) -> str:
+        """The label that an answer means: that of the display name, or what is written where it is none.
+
+        So a label that a model writes in place of its display name is understood, unless another one is shown as that.
+        """
+        return next((name for name, shown in self.display.items() if shown == written), written)
+
 
 def in_reading_order(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     """Entities by start, outer before inner, then by label."""
     return tuple(sorted(entities, key=lambda e: (e.start, -e.end, e.label)))
+
+
+def label_title(name: str, display: Mapping[str, str]) -> str:
+    """A label as people are shown it: `LOC (地点)` where `display` has another name for it, which a model sees."""
+    return f"{name} ({display[name]})" if name in display else name
 
 
 def best_of_each(entities: Iterable[Entity]) -> tuple[Entity, ...]:
@@ -230,3 +276,33 @@ def _check_slices(text: str, entities: Iterable[Entity]) -> None:
                 f"entity {entity.text!r} ({entity.label}) is not what the text holds at "
                 f"[{entity.start}, {entity.end}): {found!r}"
             )
+
+
+def _check_names(names: Iterable[str], what: str) -> None:
+    """Raises InputError for labels, or display names, that answers cannot hold, and for one that comes twice."""
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str) or not name or name != name.strip() or any(c in name for c in "[]|\\\n\r"):
+            raise InputError(
+                f"{what} {name!r} cannot be used: labels are not empty, have no edge spaces, "
+                "no line breaks and none of [ ] | \\"
+            )
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"labels named twice: {', '.join(repeated)}")
+
+
+def _check_entries(entries: Mapping[str, str], what: str, names: tuple[str, ...]) -> None:
+    """Raises InputError for display names or descriptions of labels that are not there, and for such as are no line."""
+    for name, text in entries.items():
+        if name not in names:
+            raise InputError(f"a {what} is given for {name!r}, which is none of the labels: {', '.join(names)}")
+        if not isinstance(text, str) or not text.strip() or len(text.splitlines()) > 1:
+            raise InputError(f"the {what} of {name} must be one line of text, found {text!r:.60}")
+
+
+def _shown_alike(names: tuple[str, ...], display: Mapping[str, str]) -> tuple[str, list[str]] | None:
+    """What several labels are shown as, and these labels; None where each is shown as something of its own."""
+    by_shown: dict[str, list[str]] = {}
+    for name in names:
+        by_shown.setdefault(display.get(name, name), []).append(name)
+    return next(((shown, alike) for shown, alike in by_shown.items() if len(alike) > 1), None)

@@ -30,6 +30,7 @@ __all__ = [
     "stderr",
     "stdout",
     "token_strip",
+    "visible",
 ]
 
 stderr = Console(stderr=True, highlight=False)
@@ -37,6 +38,8 @@ stdout = Console(highlight=False)
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red", "bright_cyan", "bright_green", "bright_magenta")
 _PLAIN_SECONDS = 20.0
+_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}  # but for tabs and line feeds
+_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
 
 class Meter:
@@ -101,6 +104,7 @@ def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> T
     out = Text()
     open_entities: list[Entity] = []
     waiting = list(reversed(entities))
+    text = visible(text)
     for position in range(len(text) + 1):
         while open_entities and open_entities[-1].end <= position:
             label = open_entities.pop().label
@@ -112,6 +116,11 @@ def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> T
             style = f"bold {styles.get(open_entities[-1].label, 'white')}" if open_entities else ""
             out.append(text[position], style=style)
     return out
+
+
+def visible(text: str) -> str:
+    """The text with control characters as their pictures, so that none of them can steer the terminal; as long as before."""
+    return text.translate(_PICTURES)
 
 
 def token_strip(tokens: Sequence[str], loss_mask: Sequence[int]) -> Text:

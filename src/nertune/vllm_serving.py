@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, NertuneError
@@ -105,22 +105,29 @@ def compare_served(
     texts: Sequence[str],
     *,
     say: Say,
+    prompts_only: bool = False,
     device: str | None = None,
     task: str | None = None,
     key: str | None = None,
 ) -> bool:
     """Ask each run here and on the server, and say where they part: whether they answer alike.
 
-    A run trained on several tasks is asked for `task`, or its first. `key`: the server's, None for the environment's.
+    `prompts_only`: compare what the prompts become, and load no model here. A run trained on several tasks is asked for
+    `task`, or its first. `key`: the server's, None for the environment's.
     """
-    from nertune.parity import parity
+    from nertune.assemble import connect
+    from nertune.parity import compare_prompts, parity
 
     equal = True
     for run in plan.runs:
         asked = task or next(iter(run.manifest.tasks), None)
-        documents = [Document(text) for text in texts]
+        address = f"{plan.url}#{run.name}"
         try:
-            found: Any = parity(run.folder, f"{plan.url}#{run.name}", documents, task=asked, device=device, key=key)
+            if prompts_only:
+                found = compare_prompts(connect(address, run=run.folder, task=asked, key=key), texts)
+            else:
+                documents = [Document(text) for text in texts]
+                found = parity(run.folder, address, documents, task=asked, device=device, key=key)
         except NertuneError as error:
             say(f"{run.name}: not compared with the run: {error}")
             equal = False
@@ -141,13 +148,16 @@ def serve_vllm(
     dry_run: bool = False,
     log: Path | None = None,
     minutes: float = 15,
+    prompts_of: Sequence[str] = (),
     compare_on: Sequence[str] = (),
     device: str | None = None,
     say: Say = print,
     report: Callable[[str, int, int], None] | None = None,
 ) -> int:
-    """The command: check, print or start, wait, compare on `compare_on`, serve until a signal. Returns the exit code.
+    """The command: check, print or start, wait, compare, serve until a signal. Returns the exit code.
 
+    The prompts of the texts `prompts_of` are compared with the server's, prompts and answers of those in `compare_on`; the
+    latter loads the model a second time.
     vLLM listens at `vllm.port`, 0 for any that is free, and wants a key that is made here; `settings` is where clients ask.
     With `dry_run` the command line is printed on stdout, and nothing is started. Raises what `plan_vllm`, `running_vllm`
     and `serve_gateway` raise.
@@ -169,10 +179,13 @@ def serve_vllm(
         say(f"starting vLLM; its log: {log}")
         with running_vllm(plan, log=log, minutes=minutes) as process:
             say(f"vLLM is ready: {', '.join(run.name for run in plan.runs)}")
+            if prompts_of:
+                alike = compare_served(plan, prompts_of, say=say, prompts_only=True, key=key)
+                say("vLLM reads the run's own prompts" if alike else "warning: vLLM reads other prompts than the run's")
             if compare_on:
-                equal = compare_served(plan, compare_on, say=say, device=device, key=key)
-                alike = "vLLM answers as the run does here"
-                say(alike if equal else "warning: vLLM does not answer as the run does here")
+                alike = compare_served(plan, compare_on, say=say, device=device, key=key)
+                does = "vLLM answers as the run does here"
+                say(does if alike else "warning: vLLM does not answer as the run does here")
             yield open_gateway(plan.url, readers, gateway, key=key)._replace(process=process)
 
     return serve_gateway(opening(), settings, say=say)

@@ -111,7 +111,7 @@ def test_mentions_not_in_the_text_are_counted(array: Array) -> None:
     corpus = read(array([row("北京", [a, a, {"label": "a", "text": "南京"}, {"label": "a", "text": ""}])]))
     assert len(corpus.documents[0].entities) == 1
     assert corpus.notes == (
-        "spans: none in this format; mentions placed by order of occurrence: 1",
+        "spans: none in this file; mentions placed by order of occurrence: 1",
         "mentions left out, because the text does not hold them (so often): 3",
     )
 
@@ -179,5 +179,5 @@ def test_what_write_alpaca_refuses(tmp_path: Path) -> None:
 
 
 def test_documents_alone_do_not_make_alpaca_rows(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"alpaca rows need a prompt, .*; try cluener, entities"):
+    with pytest.raises(DataError, match=r"alpaca rows need a prompt, .*; try .*cluener, .*entities"):
         write([], tmp_path / "x.json", format="alpaca")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertune.data.spans import HALF_OPEN, INCLUSIVE, Convention, RawDocument, RawMention, place, unit_index
+from nertune.data.spans import HALF_OPEN, INCLUSIVE, Convention, Placing, RawDocument, RawMention, unit_index
+from nertune.schema import Document
 
 TEXT = "在北京😀的上海和北京"
 
@@ -20,6 +24,17 @@ def encoded(text: str, convention: Convention, start: int, end: int) -> tuple[in
         return len(prefix.encode()) if convention.unit == "UTF-8 bytes" else len(prefix)
 
     return count(text[:start]) + convention.origin, count(text[:end]) + convention.origin - convention.inclusive
+
+
+class Placed(NamedTuple):
+    documents: tuple[Document, ...]
+    notes: tuple[str, ...]
+
+
+def place(raw: Sequence[RawDocument], *, limit: int | None, preferred: Convention) -> Placed:
+    placing = Placing(preferred)
+    documents = tuple(row.document for row in placing.rows(raw, limit=limit))
+    return Placed(documents, placing.notes())
 
 
 def raw(*mentions: RawMention, text: str = TEXT) -> RawDocument:
@@ -131,3 +146,42 @@ def test_whatever_the_file_says_every_span_is_its_slice(
     for document, (_, mentions) in zip(placed.documents, rows, strict=True):
         named = {surface for _, _, surface in mentions}
         assert all(document.text[e.start : e.end] == e.text and e.text in named for e in document.entities)
+
+
+def test_a_row_says_what_became_of_each_mention() -> None:
+    sound, off = RawMention("x", 1, 3, "北京"), RawMention("x", 5, 6, "上海")
+    again, nowhere = RawMention("x", 5, 7, "上海"), RawMention("x", 0, 2, "南京")
+    (row,) = Placing(HALF_OPEN).rows([raw(sound, off, again, nowhere)])
+    assert [e.text for e in row.document.entities] == ["北京", "上海"]
+    assert (row.moved, row.twice, row.lost) == ((off,), (again,), (nowhere,))
+
+
+def test_a_fixed_convention_is_not_put_to_the_vote() -> None:
+    inclusive = raw(RawMention("x", 1, 2, "北京"), RawMention("x", 5, 6, "上海"))
+    placing = Placing(HALF_OPEN, elects=False)
+    (row,) = placing.rows([inclusive])
+    assert row.lost == inclusive.mentions[:1], "twice in the text, so it cannot be moved"
+    assert not any(note.startswith("spans:") for note in placing.notes())
+
+
+def test_mentions_without_offsets_are_placed_by_order_of_occurrence() -> None:
+    named = [RawMention("x", None, None, text) for text in ("北京", "上海", "北京", "南京")]
+    placing = Placing(HALF_OPEN)
+    (row,) = placing.rows([raw(*named)])
+    assert [(e.start, e.text) for e in row.document.entities] == [(1, "北京"), (5, "上海"), (8, "北京")]
+    assert [mention.text for mention in row.lost] == ["南京"]
+
+
+def test_documents_are_placed_as_they_come_after_the_vote() -> None:
+    taken = []
+
+    def documents() -> Iterator[RawDocument]:
+        for number in range(30_000):
+            taken.append(number)
+            yield raw(RawMention("x", 1, 2, "北京"))
+
+    placing = Placing(HALF_OPEN)
+    rows = placing.rows(documents())
+    assert next(rows).document.entities[0].text == "北京"
+    assert len(taken) == 20_001
+    assert placing.notes()[0].endswith("in the first 20,000 records")

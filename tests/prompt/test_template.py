@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,33 @@ def test_builtin_templates_can_be_used() -> None:
         assert "地点" in filled.user + filled.system
         assert ("ANSWER" in filled.user) == (name == "ner")
         assert filled.user.endswith("{text}")
+
+
+# SHA-256 of system and user part: of runs that were trained on them before labels had descriptions.
+UNDESCRIBED = {
+    "ccfbdci": "3bc80c051d542ca756219fed8c73549437a9dddb1a2709438883ae907660989e",
+    "cluener": "5111526228e002a487c769f5f6f5c50c9eda30a522f6ccb48976d90b35a4e727",
+    "cmeee": "7af9b9aaa436d55c0a0b8652355d21dc711b1cef410bc1d5e8d0cdeaba83d62e",
+    "ner": "cd1a9a0207a3ddd73aef2d0fa1123c92df70f647719eed32e0a0b0a086d1e864",
+}
+
+
+@pytest.mark.parametrize("name", builtin_templates())
+def test_builtin_templates_show_descriptions_and_are_as_they_were_without(name: str) -> None:
+    template = load_template(name)
+    assert template.has_descriptions
+    plain = template.fill(LABELS, "A")
+    assert hashlib.sha256(f"{plain.system}\0{plain.user}".encode()).hexdigest() == UNDESCRIBED[name]
+    described = template.fill(LabelSet(LABELS.names, {}, {"人名": "人的姓名"}), "A")
+    both = f"{described.system}\0{described.user}"
+    assert both.count("\n人名：人的姓名") == 1
+    assert both.replace("\n人名：人的姓名", "") == f"{plain.system}\0{plain.user}"
+
+
+def test_a_template_says_whether_descriptions_have_a_place() -> None:
+    assert PromptTemplate("{text}{descriptions:=}").has_descriptions
+    assert PromptTemplate("{text}", "{descriptions}").has_descriptions
+    assert not PromptTemplate("{text}{labels}{ descriptions }").has_descriptions
 
 
 def test_the_ccfbdci_prompt_is_the_tutorials() -> None:

@@ -304,6 +304,26 @@ def test_what_the_comparison_found_is_said(run, fake_vllm, port, tmp_path, monke
     assert said[-1] == "ner: not compared with the run: the model differs"
 
 
+def test_without_a_file_only_the_prompts_are_compared(run, fake_vllm, port, tmp_path, monkeypatch):
+    asked = []
+
+    def compared(served, texts):
+        asked.append((served.engine.endpoint.model, list(texts)))
+        return Parity(1, "ids", compared=("prompt",))
+
+    def ended(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nertune.parity.compare_prompts", compared)
+    monkeypatch.setattr("nertune.parity.parity", lambda *_, **__: pytest.fail("a second model"))
+    monkeypatch.setattr("nertune.vllm_serving.open_gateway", ended)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        started(run, fake_vllm, port, tmp_path / "vllm.log", prompts_of=["方鹏去杭州"], say=said.append)
+    assert asked == [("ner", ["方鹏去杭州"])]
+    assert said[-2:] == ["ner: prompts:  1 equal, 0 differ", "vLLM reads the run's own prompts"]
+
+
 def test_a_server_that_fails_shows_its_last_lines(run, fake_vllm, port, tmp_path):
     (fake_vllm.parent / "fails").touch()
     with pytest.raises(

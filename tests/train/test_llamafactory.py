@@ -95,6 +95,7 @@ def test_the_tutorials_file_becomes_this_recipe(folder):
         "limit": 15000,
         "seed": 42,
         "hold_out": "random",
+        "label_map": None,
     }
     assert recipe.prompt.load() == PromptTemplate(PROMPT + "\n{text}", QWEN)
     assert recipe.answer_format().options() == {"label_key": "label", "text_key": "text", "distinct": True}

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from nertune.errors import MissingFileError, RecipeError
 from nertune.prompt import PromptTemplate, answer_format, load_template
+from nertune.schema import LabelSet
 from nertune.train.recipe import Recipe, load_recipe
+from nertune.train.sections import parse_labels
 
 GOOD = "model: m\noutput: out\ndata: {train: 训练.jsonl}\n"
 
@@ -126,6 +128,22 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
         ("labels: []", "labels: a label set needs at least one label"),
         ("labels: [a, a]", "labels: labels named twice: a"),
         ("labels: ['a]']", "labels: label 'a]' cannot be used"),
+        ("labels: [3]", "labels: input should be a valid string, found 3"),
+        ("labels: {}", "labels: a label set needs at least one label"),
+        ("labels: {NO: x}", "labels: input should be a valid string, found False"),
+        ("labels: {LOC: 3}", "labels: LOC: expected a display name, or {name: …, description: …}, found 3;"),
+        ("labels: {LOC: [地点]}", "labels: LOC: expected a display name"),
+        ("labels: {LOC: {nam: 地点}}", "labels: LOC: unknown key 'nam'; a label has name and description"),
+        (
+            "labels: {LOC: {description: 3}}",
+            "labels: LOC: expected a display name, or {name: …, description: …}, found 3",
+        ),
+        ("labels: {LOC: 地点, GPE: 地点}", "labels: labels LOC and GPE are both shown as '地点'"),
+        ("labels: {LOC: '地]'}", "labels: the display name of LOC, '地]' cannot be used"),
+        ("data: {train: x, label_map: 3}", "data.label_map: input should be a valid dictionary, found 3"),
+        ("data: {train: x, label_map: {a: [b]}}", "data.label_map.a: input should be a valid string, found ['b']"),
+        ("data: {train: x, label_map: {'a,': b}}", "data.label_map: 'a,': a label is missing beside a comma"),
+        ("data: {train: x, label_map: {a: 'b]'}}", "data.label_map: label 'b]' cannot be used"),
         ("prompt: {template: nope}", "prompt: prompt template 'nope' is neither built in (ccfbdci, cluener,"),
         ("prompt: {user: '句：'}", "prompt: a prompt's user part needs {text} exactly once, found 0 times"),
         ("answer: jsom", "answer: unknown answer format 'jsom'; did you mean 'json'?"),
@@ -263,6 +281,9 @@ def test_tasks_take_prompt_and_answer_from_the_recipe(recipe: Load) -> None:
         ("tasks.news.weight=0", "tasks.news.weight: input should be greater than 0"),
         ("tasks.news.answer=jsno", "tasks.news.answer: unknown answer format 'jsno'"),
         ("tasks.news.labels=[a, a]", "tasks.news.labels: labels named twice: a"),
+        ("tasks.news.labels={a: {x: y}}", "tasks.news.labels: a: unknown key 'x'"),
+        ("tasks.news.labels={a: b, b: }", "tasks.news.labels: labels a and b are both shown as 'b'"),
+        ("tasks.news.data.label_map={a: 'b|'}", "tasks.news.data.label_map: label 'b|' cannot be used"),
         ("tasks.news.prompt.template=nope", "tasks.news.prompt: prompt template 'nope' is neither built in"),
         ("answer=jsno", "answer: unknown answer format 'jsno'"),
     ],
@@ -277,6 +298,32 @@ def test_problems_of_tasks_are_listed_with_all_others(recipe: Load) -> None:
     problems = problems_of(recipe, content, "tasks.news.data.limti=1", "tasks.news.answer=x", "data.train=y")
     keys = [problem.split(":")[0] for problem in problems]
     assert keys == ["tasks.news.data.limti", "lora.rank", "tasks", "labels", "tasks.news.answer"]
+
+
+LABELS = """
+labels:
+  LOC: 地点
+  PER: {name: 人名, description: 真实的人}
+  ORG: {description: 公司}
+  TIME:
+"""
+
+
+def test_labels_may_have_display_names_and_descriptions(recipe: Load) -> None:
+    loaded = recipe(GOOD + LABELS)
+    assert loaded.labels is not None
+    expected = LabelSet(
+        ("LOC", "PER", "ORG", "TIME"), {"LOC": "地点", "PER": "人名"}, {"PER": "真实的人", "ORG": "公司"}
+    )
+    assert parse_labels(loaded.labels) == expected
+    assert recipe(loaded.to_yaml()) == loaded
+    changed = recipe(GOOD + LABELS, "labels.LOC=地方", "data.label_map={'GPE,LOC': LOC, DATE: }")
+    assert parse_labels(changed.labels or ()).display["LOC"] == "地方"
+    assert changed.data is not None
+    assert changed.data.mapping().targets == {"GPE": "LOC", "LOC": "LOC", "DATE": None}
+    assert recipe(changed.to_yaml()) == changed
+    task = recipe(TASKS, "tasks.news.labels={name: 人名}").by_task()["news"]
+    assert parse_labels(task.labels or ()) == LabelSet(("name",), {"name": "人名"})
 
 
 def test_a_recipe_made_in_python_is_checked_alike() -> None:

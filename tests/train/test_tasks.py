@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import nertune
+from nertune import data
 from nertune.assemble import f1_reader
 from nertune.cli import main
 from nertune.errors import InputError, SampleTooLongError
@@ -227,3 +228,11 @@ def test_real_corpora_share_their_long_prompts_in_every_micro_batch():
         assert shared_prefix_length([rows[row] for row in batch]) >= least[name]
     mixed = shared_prefix_length([rows[0], rows[sizes[0]]])
     assert mixed < min(least.values()) / 2
+
+
+def test_a_recipe_may_hold_out_a_part_in_which_every_label_has_its_share(recipe_in, corpus, tmp_path):
+    recipe = recipe_in(tmp_path, data={"hold_out": "stratified"})
+    (task,) = load_tasks(recipe)
+    assert (task.train, task.validation) == data.split_stratified(
+        data.read(corpus).documents, held_out=0.25, seed=recipe.data.seed
+    )

@@ -161,9 +161,11 @@ def _in_process(options: argparse.Namespace, processes: int) -> Any:
     """The recognizer of one process among several: the processors are divided among those of this machine."""
     import os
 
+    from nertune.safety import trust_remote_code
     from nertune.terminal import silence
 
     silence()
+    trust_remote_code(options.trust_remote_code)
     if processes:
         import torch
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 
+from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, Parser
+from nertune.cli.options import Commands, Parser, label_map_of, map_option
+from nertune.cli.showing import add_show
+from nertune.cli.splitting import add_split
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -24,11 +27,21 @@ def add_data(commands: Commands) -> None:
         dest="target_format",
         default="entities",
         metavar="F",
-        help="entities, cluener or alpaca (default: %(default)s)",
+        help="entities, cluener, doccano, labelstudio, brat or alpaca (default: %(default)s)",
+    )
+    convert.add_argument(
+        "--offsets", choices=("code-points", "utf-16"), help="what SRC's offsets count (default: told from the file)"
+    )
+    convert.add_argument(
+        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
     )
     convert.add_argument("--template", default="cluener", help="alpaca: prompt template (default: %(default)s)")
     convert.add_argument("--answer", default="json", help="alpaca: answer format (default: %(default)s)")
+    map_option(convert)
     convert.set_defaults(run=_convert)
+    add_fetch(data)
+    add_show(data)
+    add_split(data)
 
 
 def add_doctor(commands: Commands) -> None:
@@ -38,18 +51,21 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from nertune.commands import convert
+    from nertune.conversion import convert
 
-    for line in convert(
+    conversion = convert(
         options.source,
         options.target,
         source_format=options.source_format,
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
-    ):
+        label_map=label_map_of(options),
+        reading={"offsets": options.offsets, "predictions": options.predictions},
+    )
+    for line in conversion.said:
         say(line)
-    return 0
+    return 0 if conversion.complete else 3
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+if TYPE_CHECKING:
+    from nertune.data import LabelMap
 
 __all__ = [
     "MODEL",
@@ -13,6 +16,8 @@ __all__ = [
     "above_zero",
     "from_zero",
     "generation_options",
+    "label_map_of",
+    "map_option",
     "min_score_option",
     "positive",
     "server_options",
@@ -98,6 +103,26 @@ def min_score_option(parser: argparse.ArgumentParser) -> None:
         help="leave out entities with a lower score, from 0 to 1; or 'calibrated': the thresholds that nertune calibrate "
         "fitted for each label",
     )
+
+
+def map_option(parser: argparse.ArgumentParser) -> None:
+    """Other labels for those of a file; `label_map_of` reads what was given."""
+    parser.add_argument(
+        "--map",
+        dest="label_map",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="other labels for those of the file: GPE=LOC, 'GPE,LOC=地点' to make them one, TIME= to leave its mentions "
+        "out, or a YAML file of such rules; may be given several times",
+    )
+
+
+def label_map_of(options: argparse.Namespace) -> LabelMap:
+    """The map of `--map`, empty where it was not given. Raises InputError for what is no rule."""
+    from nertune.data import LabelMap
+
+    return LabelMap.of_options(options.label_map)
 
 
 def positive(text: str) -> int:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nertune.cli.messages import say
-from nertune.cli.options import MODEL, Commands, generation_options, min_score_option, positive, server_options
+from nertune.cli.options import (
+    MODEL,
+    Commands,
+    generation_options,
+    label_map_of,
+    map_option,
+    min_score_option,
+    positive,
+    server_options,
+)
 from nertune.cli.scoring import print_scores, table_option
 from nertune.errors import InputError
 
@@ -28,6 +38,7 @@ def add_evaluate(commands: Commands) -> None:
         help="what the model was trained on: the report tells seen from unseen mentions (default: the run's recipe's file)",
     )
     evaluate.add_argument("--limit", type=positive, metavar="N", help="only the first N documents")
+    map_option(evaluate)
     table_option(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     min_score_option(evaluate)
@@ -47,7 +58,7 @@ def add_parity(commands: Commands) -> None:
     )
     parity.add_argument("--json", action="store_true", help="print one JSON value instead of text")
     generation_options(parity)
-    parity.set_defaults(run=_parity, served_run=None, labels=None)
+    parity.set_defaults(run=_parity, served_run=None, labels=None, label_map=[])
 
 
 def add_calibrate(commands: Commands) -> None:
@@ -58,6 +69,7 @@ def add_calibrate(commands: Commands) -> None:
     calibrate.add_argument("--data", required=True, metavar="FILE", help="annotated file that was not trained on")
     calibrate.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
     calibrate.add_argument("--limit", type=positive, metavar="N", help="only the first N documents")
+    map_option(calibrate)
     calibrate.add_argument(
         "--measure",
         choices=("span", "text"),
@@ -77,6 +89,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     run = options.served_run or options.model
     train = trained_on(run, options.train, task=options.task) if options.out else None
+    if train and options.train:
+        train = label_map_of(options).apply(train).documents
     recognizer = open_recognizer(options)
     from nertune.commands import evaluate_on
 
@@ -150,11 +164,27 @@ def _annotated(options: argparse.Namespace) -> Sequence[Any]:
     run = Path(options.served_run or options.model)
     if prompt is None and run.is_dir():
         prompt = RunManifest.read(run).prompt_of(options.task)
-    labels = prompt.labels.names if prompt else None
+    label_map = label_map_of(options)
+    labels = label_map.wanted(prompt.labels.names) if prompt else None
     corpus = data.read(options.data, format=options.source_format, limit=options.limit, labels=labels)
-    for line in corpus.notes:
+    documents, changes = label_map.apply(corpus.documents)
+    for line in (*corpus.notes, *label_map.notes(changes), *_unknown(documents, prompt)):
         say(f"{options.data}: {line}")
-    return corpus.documents
+    return documents
+
+
+def _unknown(documents: Sequence[Any], prompt: Any) -> list[str]:
+    """What is to be said of labels that the prompt does not name, so that no answer can: all their mentions will be missed."""
+    if prompt is None:
+        return []
+    counts = Counter(e.label for document in documents for e in document.entities if e.label not in prompt.labels)
+    if not counts:
+        return []
+    found = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
+    return [
+        f"mentions with labels that the model was not asked for, all of which it misses: {found}. It knows "
+        f"{', '.join(map(prompt.labels.title, prompt.labels))}; --map gives others to those of the file"
+    ]
 
 
 def open_recognizer(options: argparse.Namespace, *, calibrated: bool = True) -> Any:

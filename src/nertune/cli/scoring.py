@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, from_zero, positive
+from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive
 
 __all__ = ["TABLES", "add_compare", "add_score", "print_scores", "table_option"]
 
@@ -21,7 +21,8 @@ def add_score(commands: Commands) -> None:
     score.add_argument("predicted", metavar="PRED", help="what the tool found, in any format that nertune reads")
     score.add_argument("--from", dest="source_format", metavar="F", help="format of GOLD (default: detected)")
     score.add_argument("--pred-from", metavar="F", help="format of PRED (default: detected)")
-    score.add_argument("--labels", metavar="A,B,C", help="display names to choose, where mentions carry several")
+    score.add_argument("--labels", metavar="A,B,C", help="names to choose, where mentions carry several")
+    map_option(score)
     score.add_argument(
         "--missing-empty",
         action="store_true",
@@ -93,23 +94,28 @@ def _score(options: argparse.Namespace) -> int:
     from nertune.evaluate.pairing import pair
     from nertune.evaluation_folder import write_folder
 
+    label_map = label_map_of(options)
     labels = [name.strip() for name in options.labels.split(",")] if options.labels else None
     gold = data.read(options.gold, format=options.source_format, labels=labels)
     predicted = data.read_predictions(options.predicted, format=options.pred_from, labels=labels)
-    pairing = pair(gold.documents, predicted.predictions, missing_empty=options.missing_empty)
+    documents, wanted = label_map.apply(gold.documents)
+    predictions, named = label_map.apply(predicted.predictions)
+    pairing = pair(documents, predictions, missing_empty=options.missing_empty)
     for path, form, notes in (
-        (options.gold, gold.format, gold.notes),
-        (options.predicted, predicted.format, (*predicted.notes, *pairing.notes)),
+        (options.gold, gold.format, (*gold.notes, *label_map.done(wanted))),
+        (options.predicted, predicted.format, (*predicted.notes, *label_map.done(named), *pairing.notes)),
     ):
         for line in (f"read as {form}", *notes):
             say(f"{path}: {line}")
-    evaluation = evaluate(gold.documents, pairing.predictions, seed=options.seed)
+    for line in label_map.missing(wanted + named):
+        say(line)
+    evaluation = evaluate(documents, pairing.predictions, seed=options.seed)
     if options.out:
         from nertune.reporting import write_report
 
-        write_folder(Path(options.out), evaluation, gold.documents, pairing.predictions)
+        write_folder(Path(options.out), evaluation, documents, pairing.predictions)
         names = {"source": options.gold, "model": Path(options.predicted).name}
-        write_report(Path(options.out), gold.documents, pairing.predictions, evaluation, **names)
+        write_report(Path(options.out), documents, pairing.predictions, evaluation, **names)
     if options.json:
         print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
     else:

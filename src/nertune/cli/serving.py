@@ -78,7 +78,8 @@ def add_serve(commands: Commands) -> None:
         "--parity",
         type=Path,
         metavar="FILE",
-        help=f"before serving, compare vLLM with the run here on the first {_COMPARED} sentences of an annotated file",
+        help=f"before serving, compare vLLM's answers with the run's here, on the first {_COMPARED} sentences of an "
+        "annotated file (default: only the prompts are compared, which needs no second model)",
     )
     group.add_argument(
         "--run", dest="served_run", type=Path, metavar="RUN", help="the run that the server at URL serves"
@@ -145,14 +146,13 @@ def _serve_local(options: argparse.Namespace) -> int:
 
 def _serve_vllm(options: argparse.Namespace) -> int:
     from nertune import data
+    from nertune.data.samples import HELDOUT
     from nertune.serve.vllm import VllmSettings
     from nertune.vllm_serving import serve_vllm
 
-    texts = (
-        [document.text for document in data.read(str(options.parity), limit=_COMPARED).documents]
-        if options.parity
-        else []
-    )
+    def texts(file: Path) -> list[str]:
+        return [document.text for document in data.read(file, limit=_COMPARED).documents]
+
     return serve_vllm(
         options.runs,
         VllmSettings(port=options.vllm_port, extra=options.vllm_arguments),
@@ -161,7 +161,8 @@ def _serve_vllm(options: argparse.Namespace) -> int:
         python=options.vllm_python,
         dry_run=options.dry_run,
         minutes=options.vllm_minutes,
-        compare_on=texts,
+        prompts_of=[] if options.parity else texts(HELDOUT),
+        compare_on=texts(options.parity) if options.parity else [],
         device=options.device,
         say=say,
     )

@@ -68,6 +68,8 @@ def _preview(options: argparse.Namespace) -> int:
         say(line)
     recipe = fill_in(recipe)
     tasks = load_tasks(recipe)
+    for line in (note for task in tasks for note in task.notes):
+        say(line)
     quiet_libraries()
     with Meter("loading the tokenizer") as meter:
         tokenizer = load_tokenizer(recipe.model, report=conversion_meter(meter))

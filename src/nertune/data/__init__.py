@@ -4,26 +4,56 @@ Readers know the formats and the ways in which files count offsets; past this ro
 """
 
 from nertune.data.alpaca import AlpacaRow, write_alpaca
-from nertune.data.corpus import Corpus, detect, read, write
-from nertune.data.formats import FORMATS
+from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
+from nertune.data.few_shot import FewShot, few_shot
+from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
-from nertune.data.split import Split, split, split_first
+from nertune.data.source import Offsets
+from nertune.data.spans import Row
+from nertune.data.split import (
+    Grouping,
+    Split,
+    Three,
+    groups_of,
+    split,
+    split_first,
+    split_folds,
+    split_stratified,
+    split_three,
+)
 from nertune.data.texts import read_texts
 from nertune.schema import SourceText
 
 __all__ = [
     "FORMATS",
     "AlpacaRow",
+    "Changes",
     "Corpus",
+    "FewShot",
+    "Grouping",
+    "LabelMap",
+    "Offsets",
     "PredictionFile",
+    "Reading",
+    "Row",
     "SourceText",
     "Split",
+    "Three",
+    "WritableFormat",
     "detect",
+    "few_shot",
+    "groups_of",
+    "open_rows",
     "read",
     "read_predictions",
     "read_texts",
     "split",
     "split_first",
+    "split_folds",
+    "split_stratified",
+    "split_three",
     "write",
     "write_alpaca",
+    "writer",
 ]

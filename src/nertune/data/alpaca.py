@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
 from nertune.data.records import Record, decode_at, describe, forbidden_string, skip_space
-from nertune.data.spans import Placed
+from nertune.data.source import ReadOptions, Source
+from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
 from nertune.errors import DataError, InputError
-from nertune.schema import Document, Entity, Mention
 
 __all__ = ["Alpaca", "AlpacaRow", "write_alpaca"]
 
@@ -27,6 +27,7 @@ _PREFIX = "文本:"
 _NOTHING = "没有找到任何实体"
 _KEYS = (("label", "text"), ("entity_label", "entity_text"))
 _INFO = "dataset_info.json"
+_HEAD = 1_000  # rows looked at to tell what belongs to the prompt
 
 
 class AlpacaRow(NamedTuple):
@@ -42,36 +43,29 @@ class Alpaca:
 
     name = "alpaca"
 
-    def sniff(self, head: Sequence[Record]) -> bool:
+    convention, elects = HALF_OPEN, False
+
+    def sniff(self, source: Source) -> bool:
         """Whether every record holds the strings "instruction" and "output"."""
-        return all(isinstance(record.value.get(key), str) for record in head for key in ("instruction", "output"))
+        values = [record.value for record in source.first_records]
+        return bool(values) and all(
+            isinstance(value.get(key), str) for value in values for key in ("instruction", "output")
+        )
 
-    def read(self, records: Iterable[Record], *, limit: int | None, labels: Sequence[str] | None) -> Placed:
-        """Documents whose mentions stand in the order of the answer where they can; `labels` has no meaning here.
-
-        Elsewhere the n-th mention of a text stands at that text's n-th occurrence.
+    def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
+        """Documents with mentions in the order of the answer, without offsets.
 
         Raises DataError on a row without a text or with an output that is not JSON objects of label and text.
         """
-        rows = [(record, _text(record)) for record in islice(records, limit)]
+        rows = ((record, _text(record)) for record in source.records())
+        head = list(islice(rows, _HEAD if options.limit is None else min(_HEAD, options.limit)))
         # "文本:" before the sentence is a prompt's, not the sentence's, if every row has it.
-        prefixed = all(text.startswith(_PREFIX) for _, text in rows)
-        documents: list[Document] = []
-        lost: dict[int, tuple[Mention, ...]] = {}
-        for number, (record, text) in enumerate(rows):
-            sentence = text.removeprefix(_PREFIX) if prefixed else text
-            entities, absent = _ground(sentence, _answer(record))
-            documents.append(Document(sentence, tuple(entities), record.id()))
-            if absent:
-                lost[number] = tuple(absent)
-        missed = sum(map(len, lost.values()))
-        placed = sum(len(document.entities) for document in documents)
-        notes = [f"spans: none in this format; mentions placed by order of occurrence: {placed:,}"]
-        if missed:
-            notes.append(f"mentions left out, because the text does not hold them (so often): {missed:,}")
+        prefixed = bool(head) and all(text.startswith(_PREFIX) for _, text in head)
         if prefixed:
             notes.append(f"the prefix {_PREFIX!r} of every input is not part of the texts")
-        return Placed(tuple(documents), tuple(notes), lost)
+        for record, text in chain(head, rows):
+            sentence = text.removeprefix(_PREFIX) if prefixed else text
+            yield RawDocument.of(record, sentence, _answer(record))
 
 
 def write_alpaca(rows: Iterable[AlpacaRow], path: str | os.PathLike[str]) -> None:
@@ -119,7 +113,7 @@ def _text(record: Record) -> str:
     return given
 
 
-def _answer(record: Record) -> list[Mention]:
+def _answer(record: Record) -> list[RawMention]:
     output = record.string("output")
     content = output.strip()
     if not content or content.rstrip("。.") == _NOTHING:
@@ -138,7 +132,7 @@ def _answer(record: Record) -> list[Mention]:
     return [_mention(record, item) for item in items]
 
 
-def _mention(record: Record, item: object) -> Mention:
+def _mention(record: Record, item: object) -> RawMention:
     keys = next((pair for pair in _KEYS if isinstance(item, dict) and pair[0] in item and pair[1] in item), None)
     if keys is None or not isinstance(item, dict):
         wanted = " or ".join(f"{{{label!r}, {text!r}}}" for label, text in _KEYS)
@@ -146,66 +140,4 @@ def _mention(record: Record, item: object) -> Mention:
     text = item[keys[1]]
     if not isinstance(text, str):
         raise record.error(f"'output': {keys[1]!r} must be a string, found {describe(text)}")
-    return Mention(record.label(item[keys[0]]), text)
-
-
-def _ground(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], list[Mention]]:
-    """Entities, and the mentions that found no place: in reading order where the answer can have that, else by turn."""
-    mentions = list(mentions)
-    for outside in (True, False):
-        entities = _in_reading_order(text, mentions, outside=outside)
-        if entities is not None:
-            return entities, []
-    return _by_turn(text, mentions)
-
-
-def _in_reading_order(text: str, mentions: Iterable[Mention], *, outside: bool) -> list[Entity] | None:
-    """Each mention at its first occurrence after the one before; None if there is none: the order is another.
-
-    With `outside` an occurrence after all earlier entities goes first: "香港" named after a film stands behind that film,
-    not in the "香港艺术发展局" before it.
-    """
-    entities: list[Entity] = []
-    reached, last = 0, (-1, 0, "")
-    for label, surface in ((mention.label, mention.text) for mention in mentions):
-        # The order of Document: by start, longer before shorter, then by label.
-        places = [(start, -start - len(surface), label) for start in _occurrences(text, surface) if start >= last[0]]
-        after = [place for place in places if place > last]
-        if not after:
-            return None
-        last = next((place for place in after if outside and place[0] >= reached), after[0])
-        entities.append(Entity(label, last[0], -last[1], surface))
-        reached = max(reached, -last[1])
-    return entities
-
-
-def _by_turn(text: str, mentions: Iterable[Mention]) -> tuple[list[Entity], list[Mention]]:
-    """The n-th mention of a text at its n-th occurrence.
-
-    Where a surface is mentioned more often than it occurs, the surplus takes the first occurrence that does not bear
-    its label yet: the answers that give each (label, text) once say so when one stretch has two labels.
-    """
-    entities: dict[tuple[int, int, str], Entity] = {}
-    mentioned: dict[str, int] = {}
-    missed: list[Mention] = []
-    for label, surface in ((mention.label, mention.text) for mention in mentions):
-        starts = _occurrences(text, surface)
-        turn = mentioned.get(surface, 0)
-        mentioned[surface] = turn + 1
-        keys = [(start, start + len(surface), label) for start in (starts[turn : turn + 1] or starts)]
-        free = [key for key in keys if key not in entities]
-        if free:
-            start, end, _ = free[0]
-            entities[free[0]] = Entity(label, start, end, surface)
-        else:
-            missed.append(Mention(label, surface))
-    return list(entities.values()), missed
-
-
-def _occurrences(text: str, surface: str) -> list[int]:
-    starts: list[int] = []
-    start = text.find(surface) if surface else -1
-    while start >= 0:
-        starts.append(start)
-        start = text.find(surface, start + len(surface))
-    return starts
+    return RawMention(record.label(item[keys[0]]), None, None, text)

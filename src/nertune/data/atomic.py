@@ -10,7 +10,7 @@ from nertune.atomic import replacing
 from nertune.data.records import forbidden_string
 from nertune.errors import DataError
 
-__all__ = ["checked", "write_jsonl"]
+__all__ = ["checked", "write_array", "write_jsonl"]
 
 
 def write_jsonl(rows: Iterable[Mapping[str, object]], path: str | os.PathLike[str]) -> None:
@@ -18,6 +18,16 @@ def write_jsonl(rows: Iterable[Mapping[str, object]], path: str | os.PathLike[st
     with replacing(path) as file:
         for number, row in enumerate(rows, 1):
             file.write(json.dumps(checked(row, path, number), ensure_ascii=False) + "\n")
+
+
+def write_array(rows: Iterable[Mapping[str, object]], path: str | os.PathLike[str]) -> None:
+    """One JSON array, an object a line. Raises as `write_jsonl` does."""
+    with replacing(path) as file:
+        mark = "[\n"
+        for number, row in enumerate(rows, 1):
+            file.write(mark + json.dumps(checked(row, path, number), ensure_ascii=False))
+            mark = ",\n"
+        file.write("[]\n" if mark == "[\n" else "\n]\n")
 
 
 def checked(row: Mapping[str, object], path: str | os.PathLike[str], number: int) -> Mapping[str, object]:

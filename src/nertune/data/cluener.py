@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 
 from nertune.data.atomic import write_jsonl
+from nertune.data.loss import Expressed, unscored
 from nertune.data.records import Record, describe
-from nertune.data.spans import INCLUSIVE, Placed, RawDocument, RawMention, place, records_to_read
+from nertune.data.source import ReadOptions, Source
+from nertune.data.spans import INCLUSIVE, RawDocument, RawMention
 from nertune.schema import Document
 
 __all__ = ["Cluener"]
@@ -22,26 +23,29 @@ class Cluener:
 
     name = "cluener"
 
-    def sniff(self, head: Sequence[Record]) -> bool:
+    convention, elects = INCLUSIVE, True
+
+    def sniff(self, source: Source) -> bool:
         """Whether rows hold a text and a "label" object, or nothing but texts and ids."""
-        values = [record.value for record in head]
+        values = [record.value for record in source.first_records]
         labelled = [value["label"] for value in values if "label" in value]
-        if not all(isinstance(value.get("text"), str) for value in values):
+        if not values or not all(isinstance(value.get("text"), str) for value in values):
             return False
         return all(isinstance(label, dict) for label in labelled) if labelled else _only_texts(values)
 
-    def read(self, records: Iterable[Record], *, limit: int | None, labels: Sequence[str] | None) -> Placed:
-        """Documents with half-open spans; `labels` has no meaning here. Raises DataError on a row of another shape."""
-        raw: list[RawDocument] = []
+    def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
+        """Documents as they stand in the file. Raises DataError on a row of another shape."""
         unannotated = 0
-        for number, record in enumerate(islice(records, records_to_read(limit)), 1):
-            raw.append(RawDocument(record.string("text"), tuple(_mentions(record)), record.id()))
-            unannotated += "label" not in record.value and (limit is None or number <= limit)
-        placed = place(raw, limit=limit, preferred=INCLUSIVE)
+        for number, record in enumerate(source.records(), 1):
+            unannotated += "label" not in record.value and (options.limit is None or number <= options.limit)
+            yield RawDocument.of(record, record.string("text"), _mentions(record))
         if unannotated:
             rows = "1 row has" if unannotated == 1 else f"{unannotated:,} rows have"
-            placed = placed._replace(notes=(*placed.notes, f"{rows} no 'label': unannotated"))
-        return placed
+            notes.append(f"{rows} no 'label': unannotated")
+
+    def express(self, document: Document) -> Expressed:
+        """All but the scores."""
+        return unscored(document)
 
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """One row a document, atomically. Raises DataError or DiskSpaceError; see `nertune.data.write`."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 
-from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed, undetected
-from nertune.data.records import NotJsonError, Record, iter_records
+from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
+from nertune.data.source import Offsets, ReadOptions, Source, open_source
+from nertune.data.spans import Placing, Row, Unit
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
-__all__ = ["Corpus", "detect", "opened_as", "read", "write"]
+__all__ = ["Corpus", "Reading", "detect", "open_rows", "read", "write", "writer"]
 
-_HEAD = 20  # records looked at to tell the format
+_UNITS: Mapping[Offsets, Unit] = {"code-points": "code points", "utf-16": "UTF-16 units"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,60 @@ class Corpus:
         return LabelSet.from_documents(self.documents)
 
 
+class Reading:
+    """The documents of an open file, one after another, and what is to be said about them once they were read."""
+
+    def __init__(self, source: Source, format: Format, options: ReadOptions) -> None:
+        self.format = format.name
+        self._notes: list[str] = []
+        if options.offsets is not None and not format.elects:
+            raise source.error(f"{format.name} has one way to count; leave out what its offsets count")
+        unit = None if options.offsets is None else _UNITS[options.offsets]
+        self._placing = Placing(format.convention, elects=format.elects, unit=unit)
+        self._rows = self._placing.rows(format.read(source, options, self._notes), limit=options.limit)
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._rows
+
+    def notes(self) -> tuple[str, ...]:
+        """Notes for people on what the reader decided and had to leave out so far."""
+        return (*self._placing.notes(), *self._notes)
+
+
+@contextmanager
+def open_rows(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    limit: int | None = None,
+    labels: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    offsets: Offsets | None = None,
+    predictions: bool = False,
+) -> Iterator[Reading]:
+    """An annotated file open for reading its documents as they come, in bounded memory where the format allows.
+
+    `format` is one of FORMATS, told from the content where None. `limit` documents are given, but at least the first
+    1,000 records are read, because the span convention is told from them, and from no more than 20,000. `labels` chooses
+    among the display names of mentions that carry several (`entity_names`). `columns` maps keys that the format knows to
+    what they are called in this file; keys that it does not name are not seen by the reader. `offsets` says what the
+    file's offsets count, where it is not to be told from the file. `predictions` asks for a model's predictions where the
+    file holds people's annotations, too (labelstudio).
+
+    Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`, some
+    of it only when the reading comes there; InputError for a `limit` below 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1, found {limit}")
+    if offsets is not None and offsets not in _UNITS:
+        raise InputError(f"offsets must be one of {', '.join(_UNITS)}, found {offsets!r}")
+    limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
+    chosen = None if format is None else named(format, path=os.fspath(path))
+    with open_source(path, columns=columns) as source:
+        options = ReadOptions(limit, tuple(labels or ()), columns, offsets=offsets, predictions=predictions)
+        yield Reading(source, chosen or sniffed(source), options)
+
+
 def read(
     path: str | os.PathLike[str],
     *,
@@ -40,65 +94,44 @@ def read(
     limit: int | None = None,
     labels: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    offsets: Offsets | None = None,
+    predictions: bool = False,
 ) -> Corpus:
-    """The documents of an annotated file, with half-open spans in code points.
-
-    `format` is one of FORMATS, told from the content where None. `limit` documents are returned, but at least the first
-    1,000 records are read, because the span convention is told from them. `labels` chooses among the display names of
-    mentions that carry several (`entity_names`). `columns` maps keys that the format knows to what they are called in
-    this file; keys that it does not name are not seen by the reader.
-
-    Raises MissingFileError, and DataError with file and line for whatever else is wrong with the file or `format`;
-    InputError for a `limit` below 1.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1, found {limit}")
-    limit = None if limit is None else min(limit, sys.maxsize)  # more than islice takes
-    with opened_as(path, format, columns) as (reader, records):
-        placed = reader.read(records, limit=limit, labels=labels)
-    return Corpus(placed.documents, reader.name, placed.notes)
+    """The documents of an annotated file, with half-open spans in code points. Arguments and errors as `open_rows` has."""
+    with open_rows(
+        path, format=format, limit=limit, labels=labels, columns=columns, offsets=offsets, predictions=predictions
+    ) as reading:
+        documents = tuple(row.document for row in reading)
+        return Corpus(documents, reading.format, reading.notes())
 
 
 def detect(path: str | os.PathLike[str]) -> str:
     """The name of the format that a file's first records are in. Raises as `read` does."""
-    with opened_as(path, None) as (reader, _):
-        return reader.name
+    with open_source(path) as source:
+        return sniffed(source).name
+
+
+def writer(format: str, *, path: str | os.PathLike[str]) -> WritableFormat:
+    """The format called `format`, to write `path` in.
+
+    Raises DataError for an unknown format, and for one that documents alone do not suffice for (alpaca needs a prompt: see
+    `write_alpaca`).
+    """
+    chosen = named(format, path=os.fspath(path))
+    if isinstance(chosen, WritableFormat):
+        return chosen
+    able = ", ".join(name for name, entry in FORMATS.items() if isinstance(entry, WritableFormat))
+    message = f"{format} rows need a prompt, so documents alone do not make them; try {able}"
+    raise DataError(message, path=os.fspath(path))
 
 
 def write(documents: Iterable[Document], path: str | os.PathLike[str], *, format: str) -> None:
     """Write `documents` in `format`, atomically: an existing file is replaced whole or left as it is.
 
-    Raises DataError for an unknown format, for one that documents alone do not suffice for (alpaca needs a prompt: see
-    `write_alpaca`), and for text that is not Unicode; MissingFileError for an absent directory; DiskSpaceError.
+    What the format cannot hold is not written: `writer(format).express(document)` tells what that is.
+    Raises what `writer` raises, DataError for text that is not Unicode, MissingFileError for an absent directory, and
+    DiskSpaceError.
     """
-    writer = named(format, path=os.fspath(path))
-    if not isinstance(writer, WritableFormat):
-        able = ", ".join(name for name, entry in FORMATS.items() if isinstance(entry, WritableFormat))
-        message = f"{format} rows need a prompt, so documents alone do not make them; try {able}"
-        raise DataError(message, path=os.fspath(path))
-    writer.write(documents, path)
-
-
-@contextmanager
-def opened_as(
-    path: str | os.PathLike[str], format: str | None, columns: Mapping[str, str] | None = None
-) -> Iterator[tuple[Format, Iterable[Record]]]:
-    """The reader of a file's format, told from its content where None, and the file's records. Raises as `read` does."""
-    shown = os.fspath(path)
-    chosen = None if format is None else named(format, path=shown)
-    with closing(iter_records(path)) as found:
-        records: Iterator[Record] = found if columns is None else (_renamed(record, columns) for record in found)
-        if chosen is not None:
-            yield chosen, records
-            return
-        try:
-            head = list(islice(records, _HEAD))
-        except NotJsonError as error:
-            raise undetected(f"it begins with {error.seen!r}", path=shown, line=error.line) from None
-        yield sniffed(head, path=shown), chain(head, records)
-
-
-def _renamed(record: Record, columns: Mapping[str, str]) -> Record:
-    """The record under the names that the format knows."""
-    value = {name: record.value[column] for name, column in columns.items() if column in record.value}
-    return Record(record.path, record.line, value)
+    chosen = writer(format, path=path)
+    expressed = (chosen.express(document).document for document in documents)
+    chosen.write((document for document in expressed if document is not None), path)

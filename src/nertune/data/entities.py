@@ -7,12 +7,13 @@ their keys entity_text and entity_label. What extraction writes is read back too
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
 
 from nertune.data.atomic import write_jsonl
+from nertune.data.loss import Expressed
 from nertune.data.records import Record, describe
-from nertune.data.spans import HALF_OPEN, Placed, RawDocument, RawMention, place, records_to_read
+from nertune.data.source import ReadOptions, Source
+from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
 from nertune.schema import Document
 
 __all__ = ["Entities"]
@@ -27,31 +28,39 @@ class Entities:
 
     name = "entities"
 
-    def sniff(self, head: Sequence[Record]) -> bool:
+    convention, elects = HALF_OPEN, True
+
+    def sniff(self, source: Source) -> bool:
         """Whether every record holds a text and a list of entity objects."""
-        return all(isinstance(r.value.get("text"), str) and _is_list_of_objects(r.value.get("entities")) for r in head)
+        values = [record.value for record in source.first_records]
+        return bool(values) and all(
+            isinstance(value.get("text"), str) and _is_list_of_objects(value.get("entities")) for value in values
+        )
 
-    def read(self, records: Iterable[Record], *, limit: int | None, labels: Sequence[str] | None) -> Placed:
-        """Documents with half-open spans.
+    def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
+        """Documents as they stand in the file.
 
-        A mention that carries several names (`entity_names`) takes the first of them that is among `labels`, and its
-        own label where none is. Raises DataError on a record of another shape.
+        A mention that carries several names (`entity_names`) takes the first of them that is among the labels wanted, and
+        its own label where none is. Raises DataError on a record of another shape.
         """
-        wanted = frozenset(labels or ())
-        raw: list[RawDocument] = []
+        wanted = frozenset(options.labels)
         unnamed = 0
-        for number, record in enumerate(islice(records, records_to_read(limit)), 1):
-            mentions = tuple(
-                _mention(record, position, entity, wanted) for position, entity in enumerate(_entities(record), 1)
-            )
-            raw.append(RawDocument(record.string("text"), mentions, record.id()))
-            if limit is None or number <= limit:
+        for number, record in enumerate(source.records(), 1):
+            mentions = self.mentions(record, wanted)
+            if options.limit is None or number <= options.limit:
                 unnamed += sum(mention.label not in wanted for mention in mentions)
-        placed = place(raw, limit=limit, preferred=HALF_OPEN)
+            yield RawDocument.of(record, record.string("text"), mentions)
         if wanted and unnamed:
-            note = f"mentions with none of the wanted labels, kept under their own: {unnamed:,}"
-            placed = placed._replace(notes=(*placed.notes, note))
-        return placed
+            notes.append(f"mentions with none of the wanted labels, kept under their own: {unnamed:,}")
+
+    @staticmethod
+    def mentions(record: Record, wanted: frozenset[str] = frozenset()) -> tuple[RawMention, ...]:
+        """The mentions under "entities", with the `wanted` of several names. Raises DataError for another shape."""
+        return tuple(_mention(record, position, item, wanted) for position, item in enumerate(_entities(record), 1))
+
+    def express(self, document: Document) -> Expressed:
+        """All of it."""
+        return Expressed(document)
 
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """One {"id", "text", "entities"} a line, atomically; `score` only where there is one."""

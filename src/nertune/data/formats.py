@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from nertune.data.alpaca import Alpaca
+from nertune.data.brat import Brat
 from nertune.data.cluener import Cluener
+from nertune.data.doccano import Doccano
 from nertune.data.entities import Entities
-from nertune.data.records import Record, describe
-from nertune.data.spans import Placed
+from nertune.data.labelstudio import LabelStudio
+from nertune.data.loss import Expressed
+from nertune.data.records import describe, shortened
+from nertune.data.source import ReadOptions, Source
+from nertune.data.spans import Convention, RawDocument
 from nertune.errors import DataError
 from nertune.schema import Document
 
-__all__ = ["FORMATS", "Format", "WritableFormat", "named", "sniffed", "undetected"]
+__all__ = ["FORMATS", "Format", "WritableFormat", "named", "sniffed"]
 
 
 class Format(Protocol):
@@ -26,22 +31,37 @@ class Format(Protocol):
     def name(self) -> str:
         """The name that `--from` and `--to` take."""
 
-    def sniff(self, head: Sequence[Record]) -> bool:
-        """Whether the first records of a file are this format's."""
+    @property
+    def convention(self) -> Convention:
+        """How its files count offsets; where each file is asked, what decides a tie."""
 
-    def read(self, records: Iterable[Record], *, limit: int | None, labels: Sequence[str] | None) -> Placed:
-        """The first `limit` documents; raises DataError on a record of another shape."""
+    @property
+    def elects(self) -> bool:
+        """Whether each file is asked how it counts, by comparing surfaces with slices."""
+
+    def sniff(self, source: Source) -> bool:
+        """Whether a file or folder that begins so is in this format."""
+
+    def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
+        """The documents in their order, read as they are asked for; what people should know goes into `notes`.
+
+        Raises DataError, with the line, on what is in another shape.
+        """
 
 
 @runtime_checkable
 class WritableFormat(Format, Protocol):
     """A format that documents alone suffice to write."""
 
+    def express(self, document: Document) -> Expressed:
+        """What of a document the format can hold, and what it cannot."""
+
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
-        """Write `documents` atomically."""
+        """Write documents that the format can hold whole, atomically."""
 
 
-_TABLE: tuple[Format, ...] = (Cluener(), Entities(), Alpaca())
+# In the order in which a file is offered to them: the narrower first.
+_TABLE: tuple[Format, ...] = (Brat(), LabelStudio(), Cluener(), Doccano(), Entities(), Alpaca())
 FORMATS: Mapping[str, Format] = MappingProxyType({entry.name: entry for entry in _TABLE})
 
 
@@ -54,15 +74,30 @@ def named(name: str, *, path: str) -> Format:
     raise DataError(f"there is no format {name!r}{guess} Formats: {', '.join(FORMATS)}", path=path)
 
 
-def sniffed(head: Sequence[Record], *, path: str) -> Format:
-    """The format of a file that begins with `head`. Raises DataError telling what was seen."""
+def sniffed(source: Source) -> Format:
+    """The format of a file or folder. Raises DataError telling what was seen."""
     for entry in _TABLE:
-        if entry.sniff(head):
+        if entry.sniff(source):
             return entry
-    raise undetected(f"its first record is {describe(head[0].value)}", path=path, line=head[0].line)
+    seen, line = _seen(source)
+    hint = f"Formats: {', '.join(FORMATS)}; name one: --from, or data.format in a recipe"
+    raise source.error(f"the format cannot be told: {seen}. {hint}", line=line)
 
 
-def undetected(seen: str, *, path: str, line: int | None) -> DataError:
-    """The error for a file in none of the formats, for the caller to raise."""
-    message = f"the format cannot be told: {seen}. Formats: {', '.join(FORMATS)}; name one: --from, or data.format in a recipe"
-    return DataError(message, path=path, line=line)
+def _seen(source: Source) -> tuple[str, int | None]:
+    """How a source begins, in words, and the line of it."""
+    if source.is_folder:
+        listed = sorted(os.listdir(source.path))
+        shown = ", ".join(map(repr, listed[:6] + ["…"] * (len(listed) > 6)))
+        return (f"a directory with {shown}" if listed else "an empty directory"), None
+    if source.is_json:
+        first = source.first_records[0]
+        return f"its first record is {describe(first.value)}", first.line
+    if source.is_text:
+        first_line = next((line for line in source.first_lines if line.text.strip()), None)
+        if first_line is None:
+            raise source.error("holds only blank lines")
+        return f"it begins with {shortened(first_line.text)!r}", first_line.number
+    if not source.head:
+        raise source.error("is empty: no records in it")
+    return f"it begins with the bytes {source.head[:8].hex(' ')}", None

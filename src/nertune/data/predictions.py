@@ -8,11 +8,12 @@ the text does not hold it, is an ungrounded mention here: it was predicted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from nertune.data.corpus import opened_as
+from nertune.data.corpus import open_rows
 from nertune.data.records import Record, describe
+from nertune.data.spans import Row
 from nertune.schema import Mention, ParseOutcome, Prediction
 
 __all__ = ["PredictionFile", "read_predictions"]
@@ -47,29 +48,21 @@ def read_predictions(
     Of the keys that extraction writes, `ungrounded`, `stop`, `cut` and `outcome` are read where they are; `windows` is not.
     Raises as `read` does, and DataError where one of these keys holds something else than extraction writes.
     """
-    extras: list[_Extra] = []
+    with open_rows(path, format=format, labels=labels) as reading:
+        predictions = tuple(_prediction(row) for row in reading)
+        return PredictionFile(predictions, reading.format, reading.notes())
 
-    def noted(records: Iterable[Record]) -> Iterator[Record]:
-        for record in records:
-            extras.append(_extra(record))
-            yield record
 
-    with opened_as(path, format) as (reader, records):
-        placed = reader.read(noted(records), limit=None, labels=labels)
-    return PredictionFile(
-        tuple(
-            Prediction(
-                document.text,
-                document.entities,
-                extra.ungrounded + placed.lost.get(number, ()),
-                id=document.id,
-                cut=extra.cut,
-                outcome=extra.outcome,
-            )
-            for number, (document, extra) in enumerate(zip(placed.documents, extras, strict=True))
-        ),
-        reader.name,
-        placed.notes,
+def _prediction(row: Row) -> Prediction:
+    extra = _NOTHING if row.raw.record is None else _extra(row.raw.record)
+    lost = tuple(Mention(mention.label, mention.shown) for mention in row.lost)
+    return Prediction(
+        row.document.text,
+        row.document.entities,
+        extra.ungrounded + lost,
+        id=row.document.id,
+        cut=extra.cut,
+        outcome=extra.outcome,
     )
 
 

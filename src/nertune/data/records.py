@@ -7,6 +7,7 @@ or the JSON is told here, as a DataError that names file and line; the readers s
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -33,6 +34,7 @@ __all__ = [
     "line_record",
     "opened",
     "records_of",
+    "shortened",
     "skip_space",
     "without_bom",
 ]
@@ -41,6 +43,9 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _ESCAPE_TO_CHECK = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 _EXCERPT = 30  # characters shown on either side of an error
+_LONGEST = 1 << 26  # bytes of a line, characters of an element, that holds one record
+_PIECE = 1 << 20  # bytes of an array read at a time
+_MARGIN = 2 * _EXCERPT  # characters: an error so near to the end of what was read may be one of the cut
 
 
 class NotJsonError(DataError):
@@ -87,7 +92,7 @@ class Record:
             raise self.error(f"a label must be a string, found {describe(value)}")
         problem = _label_problem(value)
         if problem is not None:
-            raise self.error(f"{problem}; rename it in the file")
+            raise self.error(f"{problem.replace(repr(value), repr(shortened(value)))}; rename it in the file")
         return value
 
 
@@ -147,9 +152,9 @@ def describe(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the string {_shortened(value)!r}"
+        return f"the string {shortened(value)!r}"
     if isinstance(value, int | float):
-        return f"the number {_shortened(repr(value))}"
+        return f"the number {shortened(repr(value))}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return f"an object with the keys {_listed(value)}" if isinstance(value, dict) and value else "an empty object"
@@ -173,18 +178,24 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
     """The records of an open file; `path` is its name in messages. Raises as `iter_records` does."""
     number = 0
     begun = False
-    for number, raw in enumerate(file, 1):
+    while raw := file.readline(_PIECE):
+        number += 1
         if number == 1:
             raw = without_bom(raw, path)
+        if not begun and raw.lstrip(b" \t\r\n")[:1] == b"[":
+            yield from _array(_Window(file, raw, path, number), path)
+            return
+        if not raw.endswith(b"\n"):
+            raw += file.readline(_LONGEST)
+        if len(raw) > _LONGEST:
+            message = f"the line is longer than {_LONGEST >> 20} MiB, which no record is; is this the right file?"
+            raise DataError(message, path=path, line=number)
         line = decoded(raw, path, number)
         start = skip_space(line, 0)
         if start == len(line):
             continue
-        if not begun and line[start] == "[":
-            yield from _array(line + decoded(file.read(), path, number + 1), path, number)
-            return
         if not begun and line[start] != "{":
-            raise NotJsonError(_shortened(line[start:].rstrip()), path=path, line=number)
+            raise NotJsonError(shortened(line[start:].rstrip()), path=path, line=number)
         begun = True
         yield line_record(line.rstrip("\r\n"), start, path, number)
     if not begun:
@@ -204,33 +215,105 @@ def line_record(line: str, start: int, path: str, number: int) -> Record:
     return checked_record(value, line, path, number)
 
 
-def _array(content: str, path: str, first_line: int) -> Iterator[Record]:
-    """The elements of a JSON array; `first_line` is the line of the file at which `content` begins."""
-    line, counted = first_line, 0
-    position = skip_space(content, content.index("[") + 1)
-    if content[position : position + 1] == "]":
-        raise DataError("the array is empty: no records in it", path=path, line=first_line)
-    try:
+class _Window:
+    """A stretch of a file's characters that moves on: `content`, which begins at `line`, after `column` characters of it."""
+
+    def __init__(self, file: BinaryIO, raw: bytes, path: str, line: int) -> None:
+        self._file, self._raw, self._path = file, raw, path
+        self._at, self._before = (
+            line,
+            0,
+        )  # the line of the first byte that is not decoded, and the bytes before it there
+        self.content, self.line, self.column, self.ended = "", line, 0, False
+        self._decode()
+
+    def move(self, position: int) -> None:
+        """Begin at `position` of the content, and read as much again as is left; `ended` when there is nothing more."""
+        passed = self.content[:position]
+        self.line += passed.count("\n")
+        self.column = len(passed) - passed.rfind("\n") - 1 + (0 if "\n" in passed else self.column)
+        self.content = self.content[position:]
+        piece = self._file.read(max(_PIECE, len(self.content)))
+        self.ended = not piece
+        self._raw += piece
+        self._decode()
+
+    def _decode(self) -> None:
+        whole = len(self._raw)
+        while not self.ended and whole and self._raw[whole - 1] & 0xC0 == 0x80 and len(self._raw) - whole < 3:
+            whole -= 1  # back over what continues a character
+        if not self.ended and whole and self._raw[whole - 1] >= 0xC0:
+            whole -= 1  # and over what begins it: the next piece may bring its end
+        elif not self.ended:
+            whole = len(self._raw)
+        raw, self._raw = self._raw[:whole], self._raw[whole:]
+        self.content += decoded(raw, self._path, self._at, before=self._before)
+        self._at += raw.count(b"\n")
+        self._before = len(raw) - raw.rfind(b"\n") - 1 + (0 if b"\n" in raw else self._before)
+
+
+def _array(window: _Window, path: str) -> Iterator[Record]:
+    """The elements of a JSON array, read a piece at a time. `window` begins where its `[` is the first character of all."""
+    position = window.content.index("[") + 1
+    line, counted = window.line, 0  # of the record at `position`, and up to where its lines were counted
+
+    def mark() -> str:
+        """The next character that is no white space, "" at the end."""
+        nonlocal position, counted, line
         while True:
-            line += content.count("\n", counted, position)
-            counted = position
-            value, end = decode_at(content, position)
-            yield checked_record(value, content[position:end], path, line)
-            position = skip_space(content, end)
-            mark = content[position : position + 1]
-            if mark == "]":
-                break
-            if mark != ",":
-                wanted = "Expecting ',' or ']' after the record" if mark else "the array ends without its ']'"
-                raise json.JSONDecodeError(wanted, content, position)
-            position = skip_space(content, position + 1)
-        rest = skip_space(content, position + 1)
-        if rest < len(content):
-            raise json.JSONDecodeError("something follows the array's ']'", content, rest)
-    except NertuneError:
-        raise
-    except ValueError as error:
-        _fail_json(error, content, path, first_line if isinstance(error, json.JSONDecodeError) else line, "")
+            position = skip_space(window.content, position)
+            if position < len(window.content) or window.ended:
+                line += window.content.count("\n", counted, position)
+                counted = position
+                return window.content[position : position + 1]
+            move()
+
+    def move() -> None:
+        nonlocal position, counted, line
+        line += window.content.count("\n", counted, position)
+        kept = min(position, _EXCERPT)  # for messages
+        window.move(position - kept)
+        position = counted = kept
+
+    def fail(message: str) -> NoReturn:
+        error = json.JSONDecodeError(message, window.content, position)
+        _fail_json(error, window.content, path, window.line, "", window.column)
+
+    if mark() == "]":
+        raise DataError("the array is empty: no records in it", path=path, line=line)
+    while True:
+        while True:
+            try:
+                value, end = decode_at(window.content, position)
+                if end < len(window.content) or window.ended:
+                    break
+            except ValueError as error:
+                if window.ended or not _is_cut(error, window.content):
+                    exact = isinstance(error, json.JSONDecodeError)
+                    _fail_json(error, window.content, path, window.line if exact else line, "", window.column)
+            if len(window.content) - position > _LONGEST:
+                message = f"the record is longer than {_LONGEST >> 20} MiB; is this the right file?"
+                raise DataError(message, path=path, line=line)
+            move()
+        yield checked_record(value, window.content[position:end], path, line)
+        position = end
+        found = mark()
+        if found == "]":
+            break
+        if found != ",":
+            fail("Expecting ',' or ']' after the record" if found else "the array ends without its ']'")
+        position += 1
+        mark()
+    position += 1
+    if mark():
+        fail("something follows the array's ']'")
+
+
+def _is_cut(error: ValueError, content: str) -> bool:
+    """Whether more of the file could mend an error: it is at the end of what was read, or of a string that has no end."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.msg.startswith("Unterminated string") or error.pos >= len(content) - _MARGIN
 
 
 def checked_record(value: object, raw: str, path: str, line: int) -> Record:
@@ -242,11 +325,13 @@ def checked_record(value: object, raw: str, path: str, line: int) -> Record:
         found = forbidden_string(value)
         if found is not None:
             kind = "a NUL character" if "\0" in found else "half of a surrogate pair, which is no character"
-            raise DataError(f"holds {kind}: {_shortened(found)!a}; remove it", path=path, line=line)
+            raise DataError(f"holds {kind}: {shortened(found)!a}; remove it", path=path, line=line)
     return Record(path, line, value)
 
 
-def _fail_json(error: ValueError, content: str, path: str, first_line: int, hint: str) -> NoReturn:
+def _fail_json(
+    error: ValueError, content: str, path: str, first_line: int, hint: str, first_column: int = 0
+) -> NoReturn:
     if not isinstance(error, json.JSONDecodeError):
         raise DataError(f"broken JSON: {error}{hint}", path=path, line=first_line) from error
     start = content.rfind("\n", 0, error.pos) + 1
@@ -254,9 +339,16 @@ def _fail_json(error: ValueError, content: str, path: str, first_line: int, hint
     before = content[max(start, error.pos - _EXCERPT) : error.pos]
     after = content[error.pos : min(len(content) if stop < 0 else stop, error.pos + _EXCERPT)]
     line = first_line + content.count("\n", 0, error.pos)
-    column, fault = error.pos - start + 1, error.msg.removesuffix(" at")
-    message = f"broken JSON at column {column}: {fault}, at the mark ▸ in: {before}▸{after.rstrip()}"
+    column, fault = error.pos - start + 1 + (0 if start else first_column), error.msg.removesuffix(" at")
+    message = (
+        f"broken JSON at column {column}: {fault}, at the mark ▸ in: {_visible(before)}▸{_visible(after.rstrip())}"
+    )
     raise DataError(message + hint, path=path, line=line) from error
+
+
+def _visible(text: str) -> str:
+    """With the escapes of control characters, which would steer a terminal."""
+    return "".join(ascii(character)[1:-1] if ord(character) < 32 else character for character in text)
 
 
 def without_bom(raw: bytes, path: str) -> bytes:
@@ -266,8 +358,8 @@ def without_bom(raw: bytes, path: str) -> bytes:
     return raw.removeprefix(b"\xef\xbb\xbf")
 
 
-def decoded(raw: bytes, path: str, first_line: int) -> str:
-    """Bytes as text; DataError, with the line, for NUL and for anything but UTF-8."""
+def decoded(raw: bytes, path: str, first_line: int, *, before: int = 0) -> str:
+    """Bytes as text; DataError, with the line, for NUL and for anything but UTF-8. `before`: bytes before it on its line."""
     nul = raw.find(b"\0")
     if nul >= 0:
         message = "holds a NUL byte, which no text file does; is this the right file?"
@@ -276,7 +368,8 @@ def decoded(raw: bytes, path: str, first_line: int) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = first_line + raw.count(b"\n", 0, error.start)
-        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
+        start = raw.rfind(b"\n", 0, error.start) + 1
+        column = error.start - start + 1 + (0 if start else before)
         message = f"is not UTF-8 (0x{raw[error.start]:02X}, byte {column} of the line)"
         if _is_gb18030(raw):
             message += f"; it looks like GB18030/GBK; convert with: iconv -f GB18030 -t UTF-8 {path} > NEW"
@@ -285,7 +378,7 @@ def decoded(raw: bytes, path: str, first_line: int) -> str:
 
 def _is_gb18030(raw: bytes) -> bool:
     try:
-        raw.decode("gb18030")
+        codecs.getincrementaldecoder("gb18030")().decode(raw)  # the last character may be cut
     except UnicodeDecodeError:
         return False
     return True
@@ -316,10 +409,11 @@ def _label_problem(label: str) -> str | None:
     return None
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """The beginning of a text, for messages."""
     return text if len(text) <= 2 * _EXCERPT else text[: 2 * _EXCERPT - 1] + "…"
 
 
 def _listed(keys: Iterable[str]) -> str:
-    names = [repr(_shortened(key)) for key in keys]
+    names = [repr(shortened(key)) for key in keys]
     return ", ".join(names[:12] + ["…"] * (len(names) > 12)) or "(none)"

@@ -6,48 +6,78 @@ surface votes for the conventions under which its span cuts out that surface; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-from types import MappingProxyType
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, product
 from typing import Literal, NamedTuple
 
+from nertune.data.occurrence import by_occurrence
+from nertune.data.records import Record
+from nertune.data.units import Ballot
 from nertune.schema import Document, Entity, Mention
 
-__all__ = ["HALF_OPEN", "INCLUSIVE", "Convention", "Placed", "RawDocument", "RawMention", "place", "records_to_read"]
+__all__ = ["HALF_OPEN", "INCLUSIVE", "Convention", "Placing", "RawDocument", "RawMention", "Row", "Unit", "unit_index"]
 
-_VOTERS = 1_000  # records that vote at least, however few are asked for
+_VOTERS = 20_000  # records that vote on the convention, in files that have so many
+_FEWEST = 1_000  # records that vote, however few are wanted
 
 Unit = Literal["code points", "UTF-16 units", "UTF-8 bytes"]
 
 
 class RawMention(NamedTuple):
-    """A mention as the file gives it: `start` and `end` in the file's convention, `text` None where it gives none."""
+    """A mention as the file gives it: `start` and `end` in the file's convention, `text` None where it gives none.
+
+    A mention without offsets has None for both: it is placed by order of occurrence. `line`: where the file has it, if
+    that is not where its document begins.
+    """
 
     label: str
-    start: int
-    end: int
+    start: int | None
+    end: int | None
     text: str | None
     score: float | None = None
+    line: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """Its surface; its offsets where the file gives no surface."""
+        return self.text or f"[{self.start}, {self.end}]"
 
 
 class RawDocument(NamedTuple):
-    """A text and its mentions, before the file's convention is known."""
+    """A text and its mentions, before the file's convention is known.
+
+    `line`: where it begins in the file, from 1, None where the format has no lines; `file`: which file of a folder;
+    `record`: the JSON object that it was read from. `lost`: mentions that no single span can stand for.
+    """
 
     text: str
     mentions: tuple[RawMention, ...]
     id: str | None
+    line: int | None = None
+    file: str | None = None
+    record: Record | None = None
+    lost: tuple[RawMention, ...] = ()
+
+    @classmethod
+    def of(cls, record: Record, text: str, mentions: Iterable[RawMention]) -> RawDocument:
+        """The document of a JSON object, with the object's own `id`."""
+        return cls(text, tuple(mentions), record.id(), record.line, None, record)
 
 
-class Placed(NamedTuple):
-    """Documents whose spans are half-open code points, and what had to be said about the way there.
+class Row(NamedTuple):
+    """A document as read, with what became of its mentions.
 
-    `lost`: by the place of a document, its mentions that found none in its text and were left out.
+    `raw`: as the file gives it. `lost`: mentions that found no place in the text and were left out; `moved`: those that
+    stood elsewhere than their span said; `twice`: those that an earlier one equals.
     """
 
-    documents: tuple[Document, ...]
-    notes: tuple[str, ...]
-    lost: Mapping[int, tuple[Mention, ...]] = MappingProxyType({})
+    document: Document
+    raw: RawDocument
+    lost: tuple[RawMention, ...] = ()
+    moved: tuple[RawMention, ...] = ()
+    twice: tuple[RawMention, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +99,8 @@ class Convention:
 
         `index` is what `unit_index` gives for this text and unit.
         """
+        if mention.start is None or mention.end is None:
+            return None
         start, end = mention.start - self.origin, mention.end - self.origin + self.inclusive
         if index is not None:
             start, end = index.get(start, -1), index.get(end, -1)
@@ -82,11 +114,6 @@ _UNITS: tuple[Unit, ...] = ("UTF-16 units", "UTF-8 bytes")
 _ALL = (*_CODE_POINTS, *(Convention(c.origin, c.inclusive, unit) for unit, c in product(_UNITS, _CODE_POINTS)))
 
 
-def records_to_read(limit: int | None) -> int | None:
-    """How many records to read for `limit` documents: never fewer than vote."""
-    return None if limit is None else max(limit, _VOTERS)
-
-
 def unit_index(text: str, unit: Unit) -> dict[int, int] | None:
     """Code-point index by offset in `unit`; None where the two are the same."""
     if unit == "code points" or text.isascii() or (unit == "UTF-16 units" and max(text) <= "\uffff"):
@@ -98,46 +125,117 @@ def unit_index(text: str, unit: Unit) -> dict[int, int] | None:
     return index
 
 
-def place(raw: Sequence[RawDocument], *, limit: int | None, preferred: Convention) -> Placed:
-    """The first `limit` documents with their mentions placed; all of `raw` votes on the convention.
+class Placing:
+    """Places the mentions of one file's documents, as they come, and keeps count of what that took.
 
-    `preferred` is taken where the votes are equal, and where no mention names its surface. A mention that is not where
-    its span says is re-anchored if its surface occurs exactly once in the text, and left out otherwise; a mention given
-    twice is kept once. All three are counted in the notes.
+    `convention`: how the file counts, or, where it is asked (`elects`), what is taken where the votes are equal or no
+    mention names its surface. `unit`: what is counted, where the caller knows it; only the rest is asked of the file then.
+    The first 20,000 documents vote, 1,000 where fewer are wanted.
     """
-    convention, notes = _elect(raw, preferred)
-    if notes and len(raw) > len(raw[:limit]):
-        notes = [f"{notes[0]}, in the first {len(raw):,} records"]
-    counts = {"off": 0, "moved": 0, "twice": 0, "outside": 0}
-    lost: dict[int, tuple[Mention, ...]] = {}
-    documents = tuple(
-        _document(document, convention, counts, lost, number) for number, document in enumerate(raw[:limit])
-    )
-    if counts["off"]:
-        left = counts["off"] - counts["moved"]
-        notes.append(
-            f"{_mentions(counts['off'])} did not match the slice: {counts['moved']:,} re-anchored "
-            f"(the surface occurs once), {left:,} left out"
-        )
-    if counts["outside"]:
-        notes.append(f"{_mentions(counts['outside'])} without a surface left out: empty, or not within the text")
-    if counts["twice"]:
-        notes.append(f"{_mentions(counts['twice'])} given twice, kept once")
-    return Placed(documents, tuple(notes), lost)
+
+    def __init__(self, convention: Convention, *, elects: bool = True, unit: Unit | None = None) -> None:
+        self.convention = convention if unit is None else replace(convention, unit=unit)
+        self._elects = elects
+        self._told = unit is not None
+        self._said: list[str] = []
+        self._counts: Counter[str] = Counter()
+
+    def rows(self, raw: Iterable[RawDocument], *, limit: int | None = None) -> Iterator[Row]:
+        """The first `limit` documents with their mentions placed.
+
+        A mention that is not where its span says is re-anchored if its surface occurs exactly once in the text, and left
+        out otherwise; a mention given twice is kept once. Mentions without offsets are placed by order of occurrence.
+        """
+        documents = iter(raw)
+        if self._elects:
+            head = list(islice(documents, _VOTERS if limit is None else min(max(limit, _FEWEST), _VOTERS)))
+            self.convention, self._said = _elect(head, self.convention, told=self._told)
+            following = next(documents, None) if self._said and limit is None else None
+            if self._said and (following is not None or len(head) > len(head[:limit])):
+                self._said[0] += f", in the first {len(head):,} records"
+            documents = chain(head, [] if following is None else [following], documents)
+        for document in islice(documents, limit):
+            yield self._row(document)
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said about the way of the documents so far."""
+        counts, notes = self._counts, list(self._said)
+        if counts["ordered"] or counts["absent"]:
+            notes.append(f"spans: none in this file; mentions placed by order of occurrence: {counts['ordered']:,}")
+        if counts["absent"]:
+            notes.append(f"mentions left out, because the text does not hold them (so often): {counts['absent']:,}")
+        if counts["off"]:
+            left = counts["off"] - counts["moved"]
+            notes.append(
+                f"{_mentions(counts['off'])} did not match the slice: {counts['moved']:,} re-anchored "
+                f"(the surface occurs once), {left:,} left out"
+            )
+        if counts["outside"]:
+            notes.append(f"{_mentions(counts['outside'])} without a surface left out: empty, or not within the text")
+        if counts["twice"]:
+            notes.append(f"{_mentions(counts['twice'])} given twice, kept once")
+        return tuple(notes)
+
+    def _row(self, raw: RawDocument) -> Row:
+        if any(mention.start is None or mention.end is None for mention in raw.mentions):
+            return self._by_occurrence(raw)
+        index = unit_index(raw.text, self.convention.unit)
+        entities: dict[tuple[str, int, int], Entity] = {}
+        lost: list[RawMention] = list(raw.lost)
+        moved: list[RawMention] = []
+        twice: list[RawMention] = []
+        for mention in raw.mentions:
+            given = self.convention.span(raw.text, mention, index)
+            span = self._span(raw.text, mention, given)
+            if span is None:
+                lost.append(mention)
+                continue
+            if span != given:
+                moved.append(mention)
+            key = (mention.label, *span)
+            if key in entities:
+                twice.append(mention)
+            else:
+                entities[key] = Entity(mention.label, *span, raw.text[span[0] : span[1]], mention.score)
+        self._counts["twice"] += len(twice)
+        document = Document(raw.text, tuple(entities.values()), raw.id)
+        return Row(document, raw, tuple(lost), tuple(moved), tuple(twice))
+
+    def _by_occurrence(self, raw: RawDocument) -> Row:
+        named = [Mention(mention.label, mention.text or "") for mention in raw.mentions]
+        entities, absent = by_occurrence(raw.text, named)
+        self._counts["ordered"] += len(entities)
+        self._counts["absent"] += len(absent)
+        lost = tuple(RawMention(mention.label, None, None, mention.text) for mention in absent)
+        return Row(Document(raw.text, tuple(entities), raw.id), raw, raw.lost + lost)
+
+    def _span(self, text: str, mention: RawMention, span: tuple[int, int] | None) -> tuple[int, int] | None:
+        surface = mention.text
+        if surface is None:
+            self._counts["outside"] += span is None
+            return span
+        if span is not None and text[span[0] : span[1]] == surface:
+            return span
+        self._counts["off"] += 1
+        first = text.find(surface) if surface else -1
+        if first < 0 or text.find(surface, first + 1) >= 0:
+            return None
+        self._counts["moved"] += 1
+        return first, first + len(surface)
 
 
-def _elect(raw: Sequence[RawDocument], preferred: Convention) -> tuple[Convention, list[str]]:
-    voters = sum(mention.text is not None for document in raw for mention in document.mentions)
+def _elect(raw: Sequence[RawDocument], preferred: Convention, *, told: bool) -> tuple[Convention, list[str]]:
+    placed = [mention for document in raw for mention in document.mentions if mention.start is not None]
+    voters = sum(mention.text is not None for mention in placed)
     if not voters:
-        silent = any(document.mentions for document in raw)
-        note = f"spans: {preferred.name} assumed, because no mention names its surface"
-        return preferred, [note] if silent else []
-    votes = _votes(raw, _CODE_POINTS)
+        return _without_surfaces(raw, preferred, told=told) if placed else (preferred, [])
+    asked = tuple(c for c in _ALL if c.unit == preferred.unit) if told else _CODE_POINTS
+    votes = _votes(raw, asked)
     # Other units only where code points do not explain every mention: they cost an index a text, and lose every tie.
-    if max(votes.values()) < voters:
+    if not told and max(votes.values()) < voters:
         votes = _votes(raw, _ALL)
     winner = max(votes, key=lambda c: (votes[c], c == preferred))
-    others = [f"{c.name} {votes[c]:,}" for c in _CODE_POINTS if c != winner and votes[c]]
+    others = [f"{c.name} {votes[c]:,}" for c in asked if c != winner and votes[c]]
     note = f"spans: {winner.name}, by {votes[winner]:,} of {_mentions(voters)}"
     note += f" ({', '.join(others)})" if others else ""
     if 2 * votes[winner] <= voters:
@@ -145,9 +243,25 @@ def _elect(raw: Sequence[RawDocument], preferred: Convention) -> tuple[Conventio
     return winner, [note]
 
 
+def _without_surfaces(raw: Iterable[RawDocument], preferred: Convention, *, told: bool) -> tuple[Convention, list[str]]:
+    if told or preferred.unit != "code points":
+        return preferred, [f"spans: {preferred.name}, {'as told' if told else 'assumed'}; no mention names its surface"]
+    other, ballot = replace(preferred, unit="UTF-16 units"), Ballot()
+    for document in raw:
+        index = unit_index(document.text, other.unit) if document.mentions else None
+        if index is not None:
+            for mention in document.mentions:
+                spans = (preferred.span(document.text, mention, None), other.span(document.text, mention, index))
+                ballot.count(document.text, *spans)
+    winner = other if ballot.utf_16 else preferred
+    note = f"spans: {winner.name} {'told from spans alone' if ballot.utf_16 else 'assumed'}"
+    note += ", because no mention names its surface"
+    return winner, [f"{note}; {ballot.said}" if ballot.said else note]
+
+
 def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dict[Convention, int]:
     votes = dict.fromkeys(conventions, 0)
-    for text, mentions, _ in raw:
+    for text, mentions, *_ in raw:
         if not mentions:
             continue
         indexes = {unit: unit_index(text, unit) for unit in {c.unit for c in conventions}}
@@ -157,42 +271,6 @@ def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dic
                 if span is not None and text[span[0] : span[1]] == mention.text:
                     votes[convention] += 1
     return votes
-
-
-def _document(
-    raw: RawDocument, convention: Convention, counts: dict[str, int], lost: dict[int, tuple[Mention, ...]], number: int
-) -> Document:
-    index = unit_index(raw.text, convention.unit)
-    entities: dict[tuple[str, int, int], Entity] = {}
-    for mention in raw.mentions:
-        span = _span(raw.text, mention, convention.span(raw.text, mention, index), counts)
-        if span is None:
-            shown = mention.text or f"[{mention.start}, {mention.end}]"
-            lost[number] = (*lost.get(number, ()), Mention(mention.label, shown))
-            continue
-        key = (mention.label, *span)
-        if key in entities:
-            counts["twice"] += 1
-        else:
-            entities[key] = Entity(mention.label, *span, raw.text[span[0] : span[1]], mention.score)
-    return Document(raw.text, tuple(entities.values()), raw.id)
-
-
-def _span(
-    text: str, mention: RawMention, span: tuple[int, int] | None, counts: dict[str, int]
-) -> tuple[int, int] | None:
-    surface = mention.text
-    if surface is None:
-        counts["outside"] += span is None
-        return span
-    if span is not None and text[span[0] : span[1]] == surface:
-        return span
-    counts["off"] += 1
-    first = text.find(surface) if surface else -1
-    if first < 0 or text.find(surface, first + 1) >= 0:
-        return None
-    counts["moved"] += 1
-    return first, first + len(surface)
 
 
 def _mentions(count: int) -> str:

@@ -27,12 +27,14 @@ def refuse_existing(target: Path) -> None:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder to fill, which becomes `target` when the block ends without an error; else nothing is left of it.
 
-    Raises InputError where there is something already, DiskSpaceError where the disk is full.
+    With `replace` it takes the place of a folder that is there. Raises InputError where there is something already,
+    DiskSpaceError where the disk is full.
     """
-    refuse_existing(target)
+    if not replace:
+        refuse_existing(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -40,7 +42,9 @@ def new_folder(target: Path) -> Iterator[Path]:
             building.mkdir()
             yield building
             _sync(building)
-            if target.is_dir():
+            if replace and target.is_dir():
+                target.rename(Path(scratch) / "before")
+            elif target.is_dir():
                 target.rmdir()  # it is empty
             building.rename(target)
             sync_directory(target.parent)

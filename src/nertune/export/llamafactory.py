@@ -150,7 +150,7 @@ def _rows(spec: PromptSpec, documents: Iterable[Document]) -> Iterable[dict[str,
         row = {
             "instruction": instruction,
             "input": opening + document.text + after,
-            "output": spec.answer.write(document),
+            "output": spec.write(document),
         }
         if filled.system is not None:
             row["system"] = filled.system

@@ -49,7 +49,7 @@ def window_size(
     if asked is not None:
         return asked
     if trained is not None:
-        copies = sample in renderer.spec.answer.write(Document(sample))
+        copies = sample in renderer.spec.write(Document(sample))
         own = (trained - shared - around - len(renderer.tail_ids)) // (2 if copies else 1)
         limits.append(max(_SENTENCE, own + _SLACK))
     return max(SMALLEST_WINDOW, min(limits)) if limits else None

@@ -38,11 +38,14 @@ def ground(
 ) -> Grounded:
     """Place an answer's mentions in the text. Mentions with a label outside `labels` are ungrounded.
 
+    An answer is written in display names: what comes out bears the labels. Here alone the one becomes the other.
     `scores`: of each mention, in the answer's order; the entities take them along. Empty where there are none.
 
     Tokenizers that normalize to NFC (Qwen's) give decomposed text back composed: such an answer is compared with the
     composed text and its places are carried back, unless it is a copy of the text to the letter.
     """
+    if labels is not None and labels.display:
+        answer = _labelled(answer, labels)
     composed = None if answer.copy == text or unicodedata.is_normalized("NFC", text) else _compose(text)
     if composed is not None:
         entities, ungrounded = _ground_in(composed.text, answer, scores)
@@ -56,6 +59,13 @@ def ground(
         ungrounded += [Mention(e.label, e.text) for e in entities if e.label not in labels]
         entities = [entity for entity in entities if entity.label in labels]
     return Grounded(in_reading_order(best_of_each(entities)), tuple(ungrounded))
+
+
+def _labelled(answer: ParsedAnswer, labels: LabelSet) -> ParsedAnswer:
+    """The answer with labels for what it calls them."""
+    mentions = tuple(replace(mention, label=labels.label_of(mention.label)) for mention in answer.mentions)
+    placed = tuple(replace(mention, label=labels.label_of(mention.label)) for mention in answer.placed)
+    return replace(answer, mentions=mentions, placed=placed)
 
 
 class _Composed(NamedTuple):

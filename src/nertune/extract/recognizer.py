@@ -166,4 +166,4 @@ class Recognizer:
         places = self.renderer.token_places(completion.ids)
         if places is None or len(completion.logprobs) < len(places):
             return ()
-        return mention_scores(places, completion.logprobs, answer, self.renderer.spec.labels)
+        return mention_scores(places, completion.logprobs, answer, self.renderer.shown)

@@ -46,6 +46,7 @@ def mention_scores(
 
     `places`: for each token the half-open characters of the answer that it holds, in order (`Renderer.token_places`).
     `logprobs`: the natural logarithm of each token's probability; further ones, as of a stop token, are passed over.
+    `labels`: as answers name them, which is `Renderer.shown`.
 
     No token counts twice in a mention. One that holds a character of the label counts for the label, whatever else it
     holds; of the others, those that hold a character of the span count for the span, also where they begin before it: a

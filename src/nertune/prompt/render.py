@@ -50,11 +50,15 @@ class PromptSpec:
     answer: AnswerFormat
 
     def __post_init__(self) -> None:
-        self.answer.check(self.labels)
+        self.answer.check(self.labels.shown())
 
     def filled(self) -> PromptTemplate:
         """System and user part with labels and answer format in place; `{text}` remains in the user part."""
-        return self.template.fill(self.labels, self.answer.instruction)
+        return self.template.fill(self.labels.shown(), self.answer.instruction)
+
+    def write(self, document: Document) -> str:
+        """The answer that a perfect model gives, in display names. Raises InputError where the format cannot write it."""
+        return self.answer.write(self.labels.displayed(document))
 
     def to_json(self) -> dict[str, Any]:
         """A description from which `from_json` builds an equal spec."""
@@ -62,6 +66,8 @@ class PromptSpec:
             "system": self.template.system,
             "user": self.template.user,
             "labels": list(self.labels),
+            **({"display": self.labels.display} if self.labels.display else {}),
+            **({"descriptions": self.labels.descriptions} if self.labels.descriptions else {}),
             "answer": {"format": self.answer.name, **self.answer.options()},
         }
 
@@ -70,17 +76,21 @@ class PromptSpec:
         answer = dict(value["answer"])
         return cls(
             PromptTemplate(user=value["user"], system=value["system"]),
-            LabelSet(tuple(value["labels"])),
+            LabelSet(tuple(value["labels"]), value.get("display", {}), value.get("descriptions", {})),
             answer_format(answer.pop("format"), answer),
         )
 
 
 class Renderer:
-    """Turns texts into prompts and documents into training rows for one model and one PromptSpec."""
+    """Turns texts into prompts and documents into training rows for one model and one PromptSpec.
+
+    `shown`: the labels as the model sees and writes them. Answers are in these; `nertune.extract.ground` reads them back.
+    """
 
     def __init__(self, tokenizer: Tokenizer, spec: PromptSpec) -> None:
         self.tokenizer = tokenizer
         self.spec = spec
+        self.shown: LabelSet = spec.labels.shown()
         self._filled = spec.filled()
         source = chat_template_source(tokenizer)
         self._encoder = SafeEncoder(tokenizer, source)
@@ -106,7 +116,7 @@ class Renderer:
     def row(self, document: Document) -> Row:
         """Prompt, answer and end of turn; trained on the last two. Raises InputError when the answer cannot be written."""
         prompt = self.prompt_ids(document.text)
-        trained = self.answer_ids(self.spec.answer.write(document)) + list(self.tail_ids)
+        trained = self.answer_ids(self.spec.write(document)) + list(self.tail_ids)
         return Row(prompt + trained, [0] * len(prompt) + [1] * len(trained))
 
     def grammar(self, text: str) -> str:
@@ -115,7 +125,7 @@ class Renderer:
         What the tokenizer makes of every answer is in it, because the model is trained on that: composed characters where
         it normalizes to NFC, and the space that some vocabularies put before the first word.
         """
-        grammar = self.spec.answer.grammar(self._as_encoded(text), self.spec.labels)
+        grammar = self.spec.answer.grammar(self._as_encoded(text), self.shown)
         if not self._leading_space:
             return grammar
         return 'start: " " written\n' + re.sub(r"^start\s*:", "written:", grammar, count=1, flags=re.M)
@@ -126,7 +136,7 @@ class Renderer:
 
     def draft(self, text: str) -> Callable[[str], str]:
         """From an unfinished answer to what most likely follows it."""
-        expected = partial(self.spec.answer.draft, self._as_encoded(text), labels=self.spec.labels)
+        expected = partial(self.spec.answer.draft, self._as_encoded(text), labels=self.shown)
         return (lambda answer: expected(answer.removeprefix(" "))) if self._leading_space else expected
 
     def parse(self, answer_ids: Sequence[int], *, cut: bool = False) -> ParsedAnswer:
@@ -189,7 +199,7 @@ class Renderer:
 
     @cached_property
     def _schema(self) -> Mapping[str, Any] | None:
-        return self.spec.answer.schema(self.spec.labels)
+        return self.spec.answer.schema(self.shown)
 
     @cached_property
     def _places(self) -> TokenPlaces:

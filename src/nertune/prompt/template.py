@@ -1,8 +1,10 @@
 """Prompt templates: the words around a text. First step of the road from a Document to token ids.
 
 A template is a folder with `user.txt` and, optionally, `system.txt`. Placeholders: `{text}` (exactly once, in the user
-part), `{labels}` (names joined by ", "; `{labels:; }` joins by "; "), `{answer_format}` (how the answer is written, said
-by the answer format itself). Every other brace is literal. One line break at the end of a file is not part of the prompt.
+part), `{labels}` (names joined by ", "; `{labels:; }` joins by "; "), `{descriptions}` (for each label that has one a line
+break and `name：description`; `{descriptions:: }` puts ": " between the two), `{answer_format}` (how the answer is written,
+said by the answer format itself). Every other brace is literal. One line break at the end of a file is not part of the
+prompt.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from nertune.schema import LabelSet
 
 __all__ = ["PromptTemplate", "builtin_templates", "load_template"]
 
-_PLACEHOLDER = re.compile(r"\{(text|answer_format|labels(?::[^{}]*)?)\}")
+_PLACEHOLDER = re.compile(r"\{(text|answer_format|(?:labels|descriptions)(?::[^{}]*)?)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,29 @@ class PromptTemplate:
         if self.system is not None and "{text}" in self.system:
             raise InputError("{text} belongs in the user part of a prompt, not in its system part")
 
+    @property
+    def has_descriptions(self) -> bool:
+        """Whether descriptions of labels have a place in it."""
+        parts = (self.user, self.system or "")
+        return any(match[1].startswith("descriptions") for part in parts for match in _PLACEHOLDER.finditer(part))
+
     def fill(self, labels: LabelSet, answer_instruction: str) -> PromptTemplate:
-        """The template with labels and answer format filled in; only `{text}` remains."""
+        """The template with labels, as they are named here, and answer format filled in; only `{text}` remains.
+
+        Raises InputError for a label or description that holds `{text}`, which would become a place of the text.
+        """
+        for name in labels:
+            if "{text}" in name or "{text}" in labels.descriptions.get(name, ""):
+                raise InputError(f"label {name!r} or its description holds {{text}}, where a prompt would put the text")
 
         def value(match: re.Match[str]) -> str:
-            key = match[1]
+            key, _, between = match[1].partition(":")
             if key == "text":
                 return match[0]
-            return answer_instruction if key == "answer_format" else (key[7:] or ", ").join(labels)
+            if key == "descriptions":
+                lines = [f"\n{name}{between or '：'}{text}" for name, text in labels.descriptions.items()]
+                return "".join(lines)
+            return answer_instruction if key == "answer_format" else (between or ", ").join(labels)
 
         def filled(part: str) -> str:
             return _PLACEHOLDER.sub(value, part)

@@ -48,7 +48,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
         reply = CompletionReply(id=new_id("cmpl"), created=int(time.time()), model=model.name, choices=[])
         if body.stream:
             return CancellingResponse(
-                _events(model, body, request, answering, reply),
+                _events(model, body, request, answering, reply, http),
                 over=answering.cancel,
                 media_type="text/event-stream",
                 headers=headers,
@@ -109,7 +109,12 @@ def _logprobs(
 
 
 async def _events(
-    model: ServedModel, body: CompletionBody, request: Request, answering: Answering, reply: CompletionReply
+    model: ServedModel,
+    body: CompletionBody,
+    request: Request,
+    answering: Answering,
+    reply: CompletionReply,
+    http: HttpRequest,
 ) -> AsyncIterator[bytes]:
     """What came, why it ended, the usage where it is asked for, and `[DONE]`; or an error."""
 
@@ -133,7 +138,9 @@ async def _events(
     except Exception as error:  # the status is sent already
         yield event(told_within(error).body())
         return
+    usage = Usage.of(len(request.prompt_ids), answering.generated)
+    note(http.scope, **usage.model_dump())
     yield chunk([TextChoice(text="", finish_reason=answering.finish)])
     if body.stream_options is not None and body.stream_options.include_usage:
-        yield chunk([], Usage.of(len(request.prompt_ids), answering.generated))
+        yield chunk([], usage)
     yield event("[DONE]")

@@ -91,7 +91,7 @@ def _metadata(
 
 
 def _about(recipe: Recipe, tasks: Sequence[Task]) -> str:
-    labels = ", ".join(_literal(label) for task in tasks for label in task.labels)
+    labels = ", ".join(_literal(task.labels.title(label)) for task in tasks for label in task.labels)
     what = "LoRA adapter for" if recipe.method == "lora" else "fine-tuned copy of"
     return (
         f"A {what} {_literal(_shown(recipe.model))} that finds named entities: {labels}. Trained with nertune, which reads its "

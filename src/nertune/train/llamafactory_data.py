@@ -133,9 +133,10 @@ def shown_by(source: Source, *, limit: int | None, default_system: str | None) -
             )
     system, before = asked[0]
     template = PromptTemplate(before + "{text}", system or default_system)
-    if template.fill(LabelSet(("x",)), "") != template:
+    if template.fill(LabelSet(("x",), {}, {"x": "x"}), "") != template:
         raise InputError(
-            f"{source.path}: the prompt holds {{labels}} or {{answer_format}}, which stand for something here"
+            f"{source.path}: the prompt holds {{labels}}, {{descriptions}} or {{answer_format}}, which stand for something "
+            "here"
         )
     outputs = [str(record.value[source.columns["output"]]) for record in records]
     answer, alike = _answer(corpus.documents, outputs)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -27,13 +28,14 @@ _Read = TypeVar("_Read", Document, Prediction)
 
 class About(NamedTuple):
     """What a report says of a run besides its predictions: `train` what it was trained on, `facts` by name, `metrics` the
-    lines of metrics.jsonl, `recipe` its YAML."""
+    lines of metrics.jsonl, `recipe` its YAML, `display` what the model sees labels as that it sees otherwise."""
 
     title: str
     train: Sequence[Document]
     facts: Mapping[str, str]
     metrics: Sequence[Mapping[str, Any]]
     recipe: str
+    display: Mapping[str, str] = MappingProxyType({})
 
 
 class Reported(NamedTuple):
@@ -104,7 +106,12 @@ class F1Measure:
         gold = [_of(task, d) for task, part in zip(tasks, self.parts, strict=True) for d in part.documents]
         predicted = [_of(task, p) for task, predictions in zip(tasks, found, strict=True) for p in predictions]
         known = tuple(_of(task, d) for task, documents in zip(tasks, train, strict=True) for d in documents)
-        return self._reader.report(gold, predicted, about._replace(train=known))
+        display = {
+            f"{task}/{name}" if task else name: shown
+            for task, part in zip(tasks, self.parts, strict=True)
+            for name, shown in part.renderer.spec.labels.display.items()
+        }
+        return self._reader.report(gold, predicted, about._replace(train=known, display=display))
 
     def _read(self, base: Any, part: Part) -> list[Prediction]:
         own = ranks.share(part.documents)

@@ -22,12 +22,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nertune.data import LabelMap
 from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import AnswerFormat
-from nertune.schema import LabelSet
 from nertune.train.llamafactory_keys import is_llamafactory
 from nertune.train.sections import (
     DataSection,
+    Labels,
     LoraSection,
     Positive,
     PromptSection,
@@ -35,6 +36,7 @@ from nertune.train.sections import (
     TaskSection,
     TrainingSection,
     parse_answer,
+    parse_labels,
 )
 from nertune.train.track.settings import TrackerSettings, parse_track
 
@@ -57,7 +59,7 @@ class Recipe(Section):
     method: Literal["lora", "full"] = "lora"
     tokens: tuple[str, ...] = ()
     tasks: dict[str, TaskSection] | None = None
-    labels: tuple[str, ...] | None = None
+    labels: Labels | None = None
     prompt: PromptSection = PromptSection()
     answer: str | dict[str, Any] = "inline"
     max_tokens: Positive = 1024
@@ -208,6 +210,13 @@ def _check_parts(value: Mapping[str, Any], problems: list[str], *, at: str = "")
                 check(value[section])
             except InputError as error:
                 problems.append(f"{at}{section}: {error}")
+    data = value.get("data")
+    rules = data.get("label_map") if isinstance(data, dict) else None
+    if rules is not None and not any(problem.startswith(f"{at}data.label_map") for problem in problems):
+        try:
+            LabelMap.parse(rules)
+        except InputError as error:
+            problems.append(f"{at}data.label_map: {error}")
 
 
 def _data_problems(value: Mapping[str, Any]) -> list[str]:
@@ -235,7 +244,7 @@ def _check_prompt(value: Any) -> None:
 
 def _check_labels(value: Any) -> None:
     if value is not None:
-        LabelSet(tuple(value))
+        parse_labels(value)
 
 
 def explain(found: Any) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from nertune.data import LabelMap
 from nertune.errors import InputError
 from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
+from nertune.schema import LabelSet
 
 __all__ = [
     "DataSection",
+    "Labels",
     "LoraSection",
     "Positive",
     "PromptSection",
@@ -18,12 +22,24 @@ __all__ = [
     "TaskSection",
     "TrainingSection",
     "parse_answer",
+    "parse_labels",
     "unsaved_best",
 ]
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rhythm = Positive | Literal["epoch", "never"]
+
+
+def _kind(value: Any) -> str:
+    return "a mapping" if isinstance(value, dict) else "a list"
+
+
+# The names of the two are no identifiers, so that messages about keys leave them out.
+Labels = Annotated[
+    Annotated[tuple[str, ...], Tag("a list")] | Annotated[dict[str, Any], Tag("a mapping")], Discriminator(_kind)
+]
+"""Labels as a recipe names them: a list, or a mapping from each to its display name or to {name, description}."""
 
 
 class Section(BaseModel):
@@ -40,18 +56,25 @@ class Section(BaseModel):
 class DataSection(Section):
     """`train`: an annotated file. `validation`: another file, or how much of `train` to hold out.
 
-    Below 1 that is a share (0 for none), from 1 a number of documents. `hold_out`: drawn by `seed`, or the file's first
-    documents, as published scripts often do. `columns`: what the records' keys are called that
-    a format knows by another name, such as {instruction: prompt, output: response}.
+    Below 1 that is a share (0 for none), from 1 a number of documents. `hold_out`: drawn by `seed`, drawn so that
+    every label has its share and near-duplicates stay on one side, or the file's first documents, as published scripts
+    often do. `columns`: what the records' keys are called that
+    a format knows by another name, such as {instruction: prompt, output: response}. `label_map`: other labels for those
+    of the files, such as {"GPE,LOC": 地点}; nothing on the right leaves the mentions out.
     """
 
     train: str
     validation: Share | Positive | str = 0.1
-    hold_out: Literal["random", "first"] = "random"
+    hold_out: Literal["random", "stratified", "first"] = "random"
     format: str | None = None
     columns: dict[str, str] | None = None
     limit: Positive | None = None
     seed: int = 1024
+    label_map: dict[str, str | None] | None = None
+
+    def mapping(self) -> LabelMap:
+        """The label map, empty where there is none. Raises InputError for what is no rule."""
+        return LabelMap.parse(self.label_map or {})
 
 
 class PromptSection(Section):
@@ -81,7 +104,7 @@ class TaskSection(Section):
     """
 
     data: DataSection
-    labels: tuple[str, ...] | None = None
+    labels: Labels | None = None
     prompt: PromptSection | None = None
     answer: str | dict[str, Any] | None = None
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -163,6 +186,28 @@ def unsaved_best(evaluated: int | str, saved: int | str | None) -> str | None:
     if isinstance(evaluated, int) and isinstance(saved, int) and saved % evaluated == 0:
         return None
     return f"evaluations ({evaluated}) and checkpoints ({saved}) do not fall together; make one a multiple of the other"
+
+
+def parse_labels(value: Mapping[str, Any] | Sequence[str]) -> LabelSet:
+    """The label set of a recipe's `labels`. Raises InputError for what is no display name and no description."""
+    if not isinstance(value, Mapping):
+        return LabelSet(tuple(value))
+    display: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
+    for label, entry in value.items():
+        parts = entry if isinstance(entry, Mapping) else {"name": entry}
+        if unknown := [key for key in parts if key not in ("name", "description")]:
+            raise InputError(f"{label}: unknown key {unknown[0]!r}; a label has name and description")
+        for key, texts in (("name", display), ("description", descriptions)):
+            if parts.get(key) is None:
+                continue
+            if not isinstance(parts[key], str):
+                raise InputError(
+                    f"{label}: expected a display name, or {{name: …, description: …}}, found {parts[key]!r:.60}; put what "
+                    "YAML reads as something else in quotes"
+                )
+            texts[label] = parts[key]
+    return LabelSet(tuple(value), display, descriptions)
 
 
 def parse_answer(value: str | dict[str, Any]) -> AnswerFormat:

@@ -13,7 +13,7 @@ from nertune.schema import Document, LabelSet
 from nertune.train.batches import LeftOut, Prepared, prepare
 from nertune.train.free import free_tokens
 from nertune.train.recipe import Recipe
-from nertune.train.sections import DataSection, PromptSection, TaskSection, parse_answer
+from nertune.train.sections import DataSection, PromptSection, TaskSection, parse_answer, parse_labels
 
 __all__ = ["PreparedTask", "Task", "load_tasks", "prepare_task"]
 
@@ -114,8 +114,15 @@ def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Calla
 
 
 def _load(name: str, section: TaskSection) -> Task:
-    corpus, train, validation, notes = _documents(section.data, section.labels)
-    labels = _labels(section, [*train, *validation], at=f"tasks.{name}.labels" if name else "labels")
+    listed = parse_labels(section.labels) if section.labels else None
+    corpus, train, validation, notes = _documents(section.data, listed.names if listed else None)
+    at = f"tasks.{name}." if name else ""
+    labels = _checked(listed, [*train, *validation], file=section.data.train, at=at)
+    template = (section.prompt or PromptSection()).load()
+    if labels.descriptions and not template.has_descriptions:
+        notes += (
+            f"{at}labels: the model does not see the descriptions, as the prompt has no {{descriptions}} for them",
+        )
     answer = section.answer if section.answer is not None else "inline"
     form = parse_answer(answer)
     if isinstance(answer, str) or "depth" not in answer:
@@ -124,7 +131,7 @@ def _load(name: str, section: TaskSection) -> Task:
     held_out = section.data.validation
     return Task(
         name=name,
-        spec=PromptSpec((section.prompt or PromptSection()).load(), labels, form),
+        spec=PromptSpec(template, labels, form),
         train=train,
         validation=validation,
         train_numbers=tuple(numbers[id(document)] for document in train),
@@ -140,38 +147,55 @@ def _documents(
     section: DataSection, names: tuple[str, ...] | None
 ) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...], tuple[str, ...]]:
     """All documents of the training file, those to train on, those to measure on, and what was said while reading."""
-    columns = section.columns
-    corpus = data.read(section.train, format=section.format, limit=section.limit, labels=names, columns=columns)
-    train, notes = corpus.documents, corpus.notes
+    documents, notes = _read(section, section.train, names, limit=section.limit)
+    train = documents
     validation: tuple[Document, ...] = ()
     if isinstance(section.validation, str):
-        held_out = data.read(section.validation, format=section.format, labels=names, columns=columns)
-        validation, notes = held_out.documents, notes + held_out.notes
+        validation, said = _read(section, section.validation, names)
+        notes += said
     elif section.validation:
         if section.hold_out == "first":
-            parts = data.split_first(corpus.documents, held_out=section.validation)
+            parts = data.split_first(documents, held_out=section.validation)
+        elif section.hold_out == "stratified":
+            parts = data.split_stratified(documents, held_out=section.validation, seed=section.seed)
         else:
-            parts = data.split(corpus.documents, held_out=section.validation, seed=section.seed)
+            parts = data.split(documents, held_out=section.validation, seed=section.seed)
         train, validation = parts.train, parts.held_out
-        if repeated := len(corpus.documents) - len(train) - len(validation):
+        if repeated := len(documents) - len(train) - len(validation):
             notes += (f"{repeated:,} documents repeat a text that is held out: they are not trained on",)
     if not any(document.entities for document in train):
         raise InputError(f"{section.train}: no document holds an entity, so there is nothing to learn from")
-    return corpus.documents, train, validation, notes
+    return documents, train, validation, notes
 
 
-def _labels(section: TaskSection, documents: Iterable[Document], *, at: str) -> LabelSet:
-    """The section's labels, or those that occur. `at`: the recipe's key for them."""
+def _read(
+    section: DataSection, file: str, names: tuple[str, ...] | None, *, limit: int | None = None
+) -> tuple[tuple[Document, ...], tuple[str, ...]]:
+    """A file's documents under the labels that the section's map gives them, and what is to be said about both."""
+    label_map = section.mapping()
+    wanted = label_map.wanted(names)
+    corpus = data.read(file, format=section.format, limit=limit, labels=wanted, columns=section.columns)
+    if not label_map:
+        return corpus.documents, corpus.notes
+    mapped = label_map.apply(corpus.documents)
+    return mapped.documents, (*corpus.notes, *(f"{file}: {note}" for note in label_map.notes(mapped.changes)))
+
+
+def _checked(listed: LabelSet | None, documents: Iterable[Document], *, file: str, at: str) -> LabelSet:
+    """The labels that the recipe lists, or those that occur. `at`: where the recipe's keys for the data set stand."""
     found = LabelSet.from_documents(documents)
-    labels = LabelSet(section.labels) if section.labels else found
-    unknown = [name for name in found if name not in labels]
+    if listed is None:
+        return found
+    unknown = [name for name in found if name not in listed]
     if unknown:
-        hints = [f"{name!r}" + (f" (like {near!r})" if (near := labels.nearest(name)) else "") for name in unknown]
+        shown = [name for name in unknown if listed.label_of(name) != name]
+        hints = [f"{name!r}" + (f" (like {near!r})" if (near := listed.nearest(name)) else "") for name in unknown]
+        advice = f"{{{', '.join(f'{name}: {listed.label_of(name)}' for name in shown)}}}" if shown else "{OLD: NEW}"
         raise InputError(
-            f"{section.data.train}: labels that the recipe does not list: {', '.join(hints)}. "
-            f"Add them to {at}, or leave {at} out to take those of the data: {', '.join(found)}"
+            f"{file}: labels that the recipe does not list: {', '.join(hints)}. Add them to {at}labels, leave {at}labels out "
+            f"to take those of the data ({', '.join(found)}), or give them others with {at}data.label_map: {advice}"
         )
-    return labels
+    return listed
 
 
 def _say_left_out(left_out: tuple[LeftOut, ...], what: str, say: Callable[[str], None]) -> None:

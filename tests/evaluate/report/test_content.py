@@ -34,6 +34,24 @@ def test_the_three_files_say_the_same(pairs, tmp_path):
     assert "seen with this label" in text
 
 
+def test_labels_that_a_model_sees_under_another_name_are_shown_with_both(pairs):
+    gold, predicted = pairs(40)
+    plain = build_report(gold, predicted, title="t")
+    assert "display" not in plain.value
+    report = build_report(gold, predicted, title="t", display={"组织": "ORG", "书名": "B|OOK"})
+    text, value = report.files()["report.md"], json.loads(report.files()["report.json"])
+    assert value["display"] == {"组织": "ORG", "书名": "B|OOK"}
+    assert {**value, "display": None, "summary": None} == {
+        **json.loads(plain.files()["report.json"]), "display": None, "summary": None
+    }  # fmt: skip
+    assert "| 组织 (ORG) |" in text
+    assert "书名 (B\\|OOK)" in text
+    assert "| 人名 |" in text
+    assert any("组织 (ORG) (F1 " in line for kind in ("good", "bad") for line in value["summary"][kind])
+    shown = text.replace(" (ORG)", "").replace(" (B\\|OOK)", "")
+    assert shown == plain.files()["report.md"]
+
+
 def test_equal_input_gives_an_equal_report(pairs):
     assert build_report(*pairs(30), title="t").files() == build_report(*pairs(30), title="t").files()
 

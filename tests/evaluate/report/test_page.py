@@ -162,6 +162,23 @@ def test_a_cell_of_the_confusion_matrix_shows_its_sentences(browser, written):
     assert browser.run("document.getElementById('count').textContent") == "60 of 60 texts"
 
 
+def test_labels_are_shown_with_their_display_names_and_chosen_by_their_own(browser, pairs, tmp_path):
+    gold, predicted = pairs(20)
+    build_report(gold, predicted, title="t", display={"书名": "BOOK", "人名": "<b>PER"}).write(tmp_path)
+    browser.open(tmp_path / "report.html")
+    table = browser.run("[...document.querySelectorAll('#labels td:first-child')].map(cell => cell.textContent)")
+    assert {"书名 (BOOK)", "人名 (<b>PER)", "组织", "地点"} <= set(table)
+    titles = browser.run("[...document.querySelectorAll('.matrix button')].map(button => button.title)")
+    assert "annotated 人名 (<b>PER), predicted (nothing): 20" in titles
+    options = browser.run("[...document.getElementById('label').options].map(o => [o.value, o.textContent])")
+    assert ["书名", "书名 (BOOK)"] in options
+    browser.run("document.querySelector('.matrix button[title*=\"predicted 书名 (BOOK): 2\"]').click()")
+    assert browser.run("document.getElementById('count').textContent") == "20 of 20 texts"
+    assert "书名 (BOOK)" in browser.run("document.querySelector('.chip').textContent")
+    tags = browser.run("[...document.querySelectorAll('.doc .tag')].map(tag => tag.textContent)")
+    assert "书名 (BOOK) · spurious" in tags
+
+
 def test_keys_turn_pages_and_search(browser, written):
     browser.open(written)
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"):

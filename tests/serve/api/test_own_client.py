@@ -93,6 +93,17 @@ def test_completions_of_text_and_of_ids_with_logprobs(saying, renderer):
         assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_log_is_told_how_many_tokens(saying, renderer, monkeypatch, stream):
+    noted: dict[str, object] = {}
+    monkeypatch.setattr("nertune.serve.completions.note", lambda scope, **fields: noted.update(fields))
+    found = saying(lambda prompt: "杭州。").client.completions.create(model="base", prompt="叶老桂", stream=stream)
+    assert list(found)
+    answer = len(renderer.answer_ids("杭州。")) + 1
+    prompt = len(renderer.answer_ids("叶老桂"))
+    assert (noted["prompt_tokens"], noted["completion_tokens"]) == (prompt, answer)
+
+
 def test_tokenize(saying, renderer):
     served = saying(lambda prompt: "")
     messages = [{"role": "system", "content": "专家"}, {"role": "user", "content": "句：<|im_end|>"}]

@@ -59,26 +59,30 @@ def build_report(
     facts: Mapping[str, str] | None = None,
     metrics: Sequence[Mapping[str, Any]] = (),
     recipe: str | None = None,
+    display: Mapping[str, str] | None = None,
 ) -> Report:
     """The report on `predicted` against `gold`, pair by pair.
 
     `evaluation`: where it was scored already. `train`: what the model was trained on, to tell seen from unseen mentions.
     `facts`: what else is worth knowing, by name. `metrics`: the lines of a run's metrics.jsonl; `recipe`: its YAML.
+    `display`: of labels that a model sees under another name, that name; such a label is shown as `LOC (地点)`.
     Raises InputError as `evaluate` does.
     """
     evaluation = evaluation or evaluate(gold, predicted)
     errors = analyse(gold, predicted, train=train)
     calibration = calibration_curve(gold, predicted)
+    display = dict(display or {})
     return Report(
         {
             "format": _FORMAT,
             "title": title,
             "facts": dict(facts or {}),
-            "summary": summary(evaluation, errors, calibration),
+            "summary": summary(evaluation, errors, calibration, display),
             "evaluation": evaluation.to_json(),
             "measures": {name: describe(name) for name in evaluation.metrics},
             "errors": errors.to_json(),
             "classes": dict(KINDS),
+            **({"display": display} if display else {}),
             "breakdowns": {name: text for name, text in BREAKDOWNS.items() if name in errors.breakdowns},
             "thresholds": threshold_curve(gold, predicted),
             "calibration": calibration,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from nertune.schema import label_title
 
 __all__ = ["literal", "markdown"]
 
@@ -39,9 +41,10 @@ def _overview(value: Mapping[str, Any]) -> str:
 
 def _scores(value: Mapping[str, Any]) -> str:
     parts = []
+    shown = _labels(value)
     for measure, scores in value["evaluation"]["metrics"].items():
         rows = [
-            (name, *(f"{score[key]:.4f}" for key in ("precision", "recall", "f1")), score["support"])
+            (shown(name), *(f"{score[key]:.4f}" for key in ("precision", "recall", "f1")), score["support"])
             for name, score in scores["labels"].items()
         ]
         rows += [
@@ -54,14 +57,12 @@ def _scores(value: Mapping[str, Any]) -> str:
 
 
 def _errors(value: Mapping[str, Any]) -> str:
-    errors = value["errors"]
+    errors, shown = value["errors"], _labels(value)
     rows = [(name, item["count"], item["meaning"]) for name, item in errors["classes"].items()]
     pairs = sorted(
         (item for item in errors["confusion"] if item["gold"] != item["predicted"]), key=lambda item: -item["count"]
     )
-    confused = [
-        (item["gold"] or "(nothing)", item["predicted"] or "(nothing)", item["count"]) for item in pairs[:_SHOWN]
-    ]
+    confused = [(shown(item["gold"]), shown(item["predicted"]), item["count"]) for item in pairs[:_SHOWN]]
     return (
         f"## Errors\n\n{errors['gold']} annotated mentions and {errors['predicted']} predicted ones, each in one class.\n\n"
         + _table(("class", "count", "meaning"), rows)
@@ -72,8 +73,14 @@ def _errors(value: Mapping[str, Any]) -> str:
 def _breakdowns(value: Mapping[str, Any]) -> str:
     parts = []
     for name, title in value["breakdowns"].items():
+        shown = _labels(value) if name == "label" else str
         rows = [
-            (row["name"], *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")), row["gold"], row["predicted"])
+            (
+                shown(row["name"]),
+                *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")),
+                row["gold"],
+                row["predicted"],
+            )
             for row in value["errors"]["breakdowns"][name]
         ]
         head = (name, "precision", "recall", "F1", "annotated", "predicted")
@@ -82,8 +89,13 @@ def _breakdowns(value: Mapping[str, Any]) -> str:
 
 
 def _mistakes(value: Mapping[str, Any]) -> str:
+    shown = _labels(value)
+
+    def named(mention: Sequence[str] | None) -> str:
+        return "—" if mention is None else " ".join((shown(mention[0]), *mention[1:]))
+
     rows = [
-        (item["count"], item["class"], _named(item["gold"]), _named(item["predicted"]), item["examples"][0]["context"])
+        (item["count"], item["class"], named(item["gold"]), named(item["predicted"]), item["examples"][0]["context"])
         for item in value["errors"]["mistakes"][:_SHOWN]
     ]
     head = ("times", "class", "annotated", "predicted", "example")
@@ -91,8 +103,13 @@ def _mistakes(value: Mapping[str, Any]) -> str:
 
 
 def _suspects(value: Mapping[str, Any]) -> str:
+    shown = _labels(value)
+
+    def named(mention: Mapping[str, Any] | None) -> str:
+        return "—" if mention is None else f"{shown(mention['label'])} {mention['text']}"
+
     rows = [
-        (item["document"], f"{item['score']:.3f}", _mention(item["gold"]), _mention(item["predicted"]), item["context"])
+        (item["document"], f"{item['score']:.3f}", named(item["gold"]), named(item["predicted"]), item["context"])
         for item in value["errors"]["suspects"][:_SHOWN]
     ]
     head = ("document", "score", "annotated", "predicted", "context")
@@ -108,12 +125,10 @@ def _scores_worth(value: Mapping[str, Any]) -> str:
     return "## Confidence\n\n" + " ".join(lines) if lines else ""
 
 
-def _named(mention: Sequence[str] | None) -> str:
-    return "—" if mention is None else " ".join(mention)
-
-
-def _mention(mention: Mapping[str, Any] | None) -> str:
-    return "—" if mention is None else f"{mention['label']} {mention['text']}"
+def _labels(value: Mapping[str, Any]) -> Callable[[str | None], str]:
+    """How a label is shown; None is that of nothing."""
+    display = value.get("display", {})
+    return lambda name: "(nothing)" if name is None else label_title(name, display)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

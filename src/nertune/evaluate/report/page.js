@@ -35,6 +35,8 @@
   const whole = (n) => n.toLocaleString("en");
   const colour = (label) => `var(--c${label % 12})`;
   const colourOf = (name) => { const place = D.labels.indexOf(name); return place < 0 ? "var(--c11)" : colour(place); };
+  // A label as people are shown it: LOC (地点) where the model sees another name.
+  const shown = (name) => D.display && Object.hasOwn(D.display, name) ? `${name} (${D.display[name]})` : name;
   // Han characters look different in Chinese, Japanese and Korean: the browser needs to be told.
   const tongue = (text) => /[\u3040-\u30ff]/.test(text) ? "ja" : /[\uac00-\ud7af]/.test(text) ? "ko" : /[\u4e00-\u9fff]/.test(text) ? "zh-Hans" : null;
 
@@ -157,7 +159,7 @@
         h("div.card", null, h("h3", null, "F1 by label"), chart(byLabel(rows, scores), "F1 by label",
           rows.some(([, score]) => score.ci95) ? "Lines: 95% interval. Upright line: all labels together." : "Upright line: all labels together.")),
         h("div.card.scroll", null, table(["label", "precision", "recall", "F1", "support"], [
-          ...rows.map(([name, v]) => [h("span", {lang: tongue(name)}, name), four(v.precision), four(v.recall), four(v.f1), whole(v.support)])],
+          ...rows.map(([name, v]) => [h("span", {lang: tongue(shown(name))}, shown(name)), four(v.precision), four(v.recall), four(v.f1), whole(v.support)])],
           [["micro", scores.micro], ["macro", scores.macro]].map(([name, v]) => [name, four(v.precision), four(v.recall), four(v.f1), ""]))));
       charts.slice(-1)[0]();
     }
@@ -173,12 +175,12 @@
         label(at(v), rows.length * step + 18, percent(v, 0), {"text-anchor": "middle"}));
       svg.append(s("line", {x1: at(scores.micro.f1), x2: at(scores.micro.f1), y1: 0, y2: rows.length * step, stroke: "var(--soft)", "stroke-dasharray": "3 3"}));
       rows.forEach(([name, score], place) => {
-        const y = place * step + 13, shown = [...name];
-        const most = Math.max(4, Math.floor(left / (tongue(name) ? 13 : 7.5)));
-        svg.append(label(left - 8, y + 4, shown.length > most ? shown.slice(0, most - 1).join("") + "…" : name, {class: "ink", "text-anchor": "end", lang: tongue(name)}));
+        const title = shown(name), y = place * step + 13, characters = [...title];
+        const most = Math.max(4, Math.floor(left / (tongue(title) ? 13 : 7.5)));
+        svg.append(label(left - 8, y + 4, characters.length > most ? characters.slice(0, most - 1).join("") + "…" : title, {class: "ink", "text-anchor": "end", lang: tongue(title)}));
         if (score.ci95) svg.append(s("line", {x1: at(score.ci95[0]), x2: at(score.ci95[1]), y1: y, y2: y, stroke: colourOf(name), "stroke-width": 2, "stroke-opacity": .6}));
         else svg.append(s("line", {x1: at(0), x2: at(score.f1), y1: y, y2: y, stroke: colourOf(name), "stroke-width": 2, "stroke-opacity": .35}));
-        svg.append(s("circle", {cx: at(score.f1), cy: y, r: 5, fill: colourOf(name)}, s("title", null, `${name}: F1 ${four(score.f1)}, ${score.support} mentions`)),
+        svg.append(s("circle", {cx: at(score.f1), cy: y, r: 5, fill: colourOf(name)}, s("title", null, `${title}: F1 ${four(score.f1)}, ${score.support} mentions`)),
           label(width, y + 4, percent(score.f1), {"text-anchor": "end"}));
       });
       return svg;
@@ -225,6 +227,7 @@
     const cells = new Map(D.errors.confusion.map((cell) => [JSON.stringify([cell.gold, cell.predicted]), cell.count]));
     if (!cells.size || D.labels.length > 40) return null;
     const sides = [...D.labels, null];
+    const said = (name) => name === null ? NOTHING : shown(name);
     const strongest = Math.max(...D.errors.confusion.filter((cell) => cell.gold !== cell.predicted).map((cell) => cell.count), 1);
     const totals = new Map(sides.map((gold) => [gold, sides.reduce((sum, name) => sum + (cells.get(JSON.stringify([gold, name])) || 0), 0)]));
     const cell = (gold, predicted) => {
@@ -233,11 +236,11 @@
       const share = count ? 12 + 78 * (right ? count / totals.get(gold) : Math.sqrt(count / strongest)) : 0;
       if (gold === null && predicted === null) return h("td");
       return h(right ? "td" : "td.off", null, h(share > 55 ? "button.strong" : "button", {type: "button", disabled: !count, "--share": share + "%",
-        title: `annotated ${gold ?? NOTHING}, predicted ${predicted ?? NOTHING}: ${count}`, onclick: () => show({pair: [gold, predicted]})}, count ? whole(count) : "·"));
+        title: `annotated ${said(gold)}, predicted ${said(predicted)}: ${count}`, onclick: () => show({pair: [gold, predicted]})}, count ? whole(count) : "·"));
     };
     const matrix = h("table.matrix", null,
-      h("thead", null, h("tr", null, h("th.soft", null, "annotated ↓ predicted →"), sides.map((name) => h("th", {scope: "col", title: name ?? NOTHING}, h("span", {lang: tongue(name ?? "")}, name ?? NOTHING))))),
-      h("tbody", null, sides.map((gold) => h("tr", null, h("th", {scope: "row", title: gold ?? NOTHING, lang: tongue(gold ?? "")}, gold ?? NOTHING), sides.map((name) => cell(gold, name))))));
+      h("thead", null, h("tr", null, h("th.soft", null, "annotated ↓ predicted →"), sides.map((name) => h("th", {scope: "col", title: said(name)}, h("span", {lang: tongue(name ?? "")}, said(name)))))),
+      h("tbody", null, sides.map((gold) => h("tr", null, h("th", {scope: "row", title: said(gold), lang: tongue(gold ?? "")}, said(gold)), sides.map((name) => cell(gold, name))))));
     const card = h("div.card", null, h("h3", null, "Confusion of labels"), h("div.scroll", null, matrix),
       h("p.soft", null, "On the diagonal the right label, wrong boundaries included; last column: not found; last row: not annotated."));
     card.style.marginTop = "1rem";
@@ -245,7 +248,7 @@
   }
 
   function mistakes() {
-    const name = (mention) => mention ? h("span", {lang: tongue(mention[1])}, `${mention[1]} `, h("span.tag", {"--c": colourOf(mention[0])}, mention[0])) : "nothing";
+    const name = (mention) => mention ? h("span", {lang: tongue(mention[1])}, `${mention[1]} `, h("span.tag", {"--c": colourOf(mention[0])}, shown(mention[0]))) : "nothing";
     const goto = (number) => h("button", {type: "button", title: "show this sentence", onclick: () => show({number})}, "text " + number);
     const repeated = D.errors.mistakes.map((item) => h("div.item", null,
       h("p", null, h("span.count", null, item.count + "×"), h("span.soft", null, item.class + ": "), name(item.gold), " → ", name(item.predicted)),
@@ -333,7 +336,7 @@
     const change = (key, read) => (event) => { wanted[key] = read(event.target); wanted.number = null; apply(); };
     view = {
       kind: h("select", {id: "kind", "aria-label": "error class", onchange: change("kind", (t) => t.value)}, h("option", {value: ""}, "all classes"), CLASSES.map((name) => h("option", {value: name}, `${name} (${whole(D.errors.classes[name].count)})`))),
-      label: h("select", {id: "label", "aria-label": "label", onchange: change("label", (t) => t.value)}, h("option", {value: ""}, "all labels"), D.labels.map((name) => h("option", {value: name}, name))),
+      label: h("select", {id: "label", "aria-label": "label", onchange: change("label", (t) => t.value)}, h("option", {value: ""}, "all labels"), D.labels.map((name) => h("option", {value: name}, shown(name)))),
       search: h("input", {id: "search", type: "search", placeholder: "search ( / )", "aria-label": "search in texts", oninput: change("search", (t) => t.value)}),
       wrong: h("input", {id: "wrong", type: "checkbox", onchange: change("wrong", (t) => t.checked)}),
       chips: h("span"), count: h("span.soft", {id: "count", "aria-live": "polite"}), list: h("div", {id: "list"}), pagers: [],
@@ -350,7 +353,7 @@
       h("p.soft", null, "Annotated on the left, predicted on the right. Dashed and ✗: wrong, with its class. Keys: / searches, ← and → turn pages.",
         left ? ` ${whole(left)} of ${whole(D.total)} texts, right ones first, are left out to keep this file small.` : ""),
       h("div.filters", null, view.search, view.kind, view.label, h("label", null, view.wrong, "only wrong ones"), view.chips, view.count),
-      h("div.legend", null, D.labels.slice(0, 40).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), name))),
+      h("div.legend", null, D.labels.slice(0, 40).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), shown(name)))),
       h("div.card", null, pager(), view.list, pager())));
     apply();
   }
@@ -365,7 +368,7 @@
     if (view.search.value !== wanted.search) view.search.value = wanted.search;
     const chip = (text, clear) => h("button.chip", {type: "button", title: "remove this filter", onclick: () => { Object.assign(wanted, clear); apply(); }}, text + " ✕");
     view.chips.replaceChildren(...[
-      wanted.pair && chip(`${wanted.pair[0] ?? NOTHING} → ${wanted.pair[1] ?? NOTHING}`, {pair: null}),
+      wanted.pair && chip(wanted.pair.map((name) => name === null ? NOTHING : shown(name)).join(" → "), {pair: null}),
       wanted.number !== null && chip("text " + wanted.number, {number: null})].filter(Boolean));
     found = D.documents.filter(matches);
     view.count.textContent = `${whole(found.length)} of ${whole(D.total)} texts`;
@@ -389,7 +392,7 @@
     const chars = Array.from(text);  // offsets count code points
     const language = tongue(text);
     const side = (title, entities, said) => h("div.side", null, h("h4", null, title), h("div.text", {lang: language, dir: "auto"}, marked(chars, entities, said)));
-    const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, D.labels[place])])) : null;
+    const absent = nowhere.length ? h("p.nowhere", null, "✗ not in the text: ", nowhere.map(([place, name], n) => [n ? ", " : "", h("bdi", {lang: tongue(name)}, name), h("span.tag", {"--c": colour(place)}, shown(D.labels[place]))])) : null;
     const remarks = {cut: "the answer or the text was cut off", unreadable: "the answer could not be read"};
     return h("article.doc", null,
       h("div.soft", null, h("span", null, "#" + number), id !== null && h("bdi", null, id), remark && h("span", null, remarks[remark])),
@@ -412,13 +415,13 @@
     const top = () => open.length ? open[open.length - 1].node : root;
     const begin = (e) => {
       const off = CLASSES[e[3]] !== "correct";
-      const node = h(`span.e.d${Math.min(height(e), 3)}` + (off ? ".off" : ""), {"--c": colour(e[2]), title: `${D.labels[e[2]]}, ${CLASSES[e[3]]}: ${D.classes[CLASSES[e[3]]]}`});
+      const node = h(`span.e.d${Math.min(height(e), 3)}` + (off ? ".off" : ""), {"--c": colour(e[2]), title: `${shown(D.labels[e[2]])}, ${CLASSES[e[3]]}: ${D.classes[CLASSES[e[3]]]}`});
       top().append(node);
       open.push({e, node});
     };
     const end = ({e, node}) => {
       const off = CLASSES[e[3]] !== "correct";
-      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(D.labels[e[2]])}, D.labels[e[2]] + (off && said(e) ? " · " + CLASSES[e[3]] : "")));
+      node.append(h("span.tag" + (off ? ".off" : ""), {"--c": colour(e[2]), lang: tongue(shown(D.labels[e[2]]))}, shown(D.labels[e[2]]) + (off && said(e) ? " · " + CLASSES[e[3]] : "")));
     };
     edges.forEach((position, place) => {
       const again = [];

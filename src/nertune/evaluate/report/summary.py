@@ -8,6 +8,7 @@ from typing import Any
 from nertune.evaluate.errors import ErrorReport
 from nertune.evaluate.evaluation import Evaluation, LabelScore
 from nertune.evaluate.findings import Kind
+from nertune.schema import label_title
 
 __all__ = ["summary"]
 
@@ -26,11 +27,17 @@ _ERRORS: dict[Kind, str] = {
 }
 
 
-def summary(evaluation: Evaluation, errors: ErrorReport, calibration: Mapping[str, Any] | None) -> dict[str, Any]:
+def summary(
+    evaluation: Evaluation,
+    errors: ErrorReport,
+    calibration: Mapping[str, Any] | None,
+    display: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """`headline`: one sentence; `good`, `bad`, `look`: sentences, each worth one's time; any may be empty.
 
-    The figures are those of the measure `span`.
+    The figures are those of the measure `span`. `display`: as `label_title` has it.
     """
+    display = display or {}
     micro = evaluation.metrics["span"].micro
     sentences = f"{evaluation.documents:,} text{'' if evaluation.documents == 1 else 's'}"
     if not errors.gold:
@@ -42,9 +49,9 @@ def summary(evaluation: Evaluation, errors: ErrorReport, calibration: Mapping[st
         )
     return {
         "headline": headline,
-        "good": _good(evaluation, errors, calibration),
-        "bad": _bad(evaluation, errors),
-        "look": _look(evaluation, errors),
+        "good": _good(evaluation, errors, calibration, display),
+        "bad": _bad(evaluation, errors, display),
+        "look": _look(evaluation, errors, display),
     }
 
 
@@ -55,12 +62,14 @@ def _ranked(evaluation: Evaluation) -> list[tuple[str, LabelScore]]:
     return sorted(enough, key=lambda item: (-item[1].f1, item[0]))
 
 
-def _good(evaluation: Evaluation, errors: ErrorReport, calibration: Mapping[str, Any] | None) -> list[str]:
+def _good(
+    evaluation: Evaluation, errors: ErrorReport, calibration: Mapping[str, Any] | None, display: Mapping[str, str]
+) -> list[str]:
     said = []
     micro, total = evaluation.metrics["span"].micro.f1, evaluation.documents
     best = [(name, score) for name, score in _ranked(evaluation)[:3] if score.f1 >= max(micro, 0.5)]
     if best:
-        said.append(f"Best at {_list(f'{name} (F1 {_percent(score.f1)})' for name, score in best)}.")
+        said.append(f"Best at {_list(_with_f1(item, display) for item in best)}.")
     if errors.gold and errors.perfect >= total / 2:
         said.append(f"{_percent(errors.perfect / total)} of the texts are entirely right.")
     if errors.predicted and not errors.counts["hallucinated"]:
@@ -72,12 +81,12 @@ def _good(evaluation: Evaluation, errors: ErrorReport, calibration: Mapping[str,
     return said
 
 
-def _bad(evaluation: Evaluation, errors: ErrorReport) -> list[str]:
+def _bad(evaluation: Evaluation, errors: ErrorReport, display: Mapping[str, str]) -> list[str]:
     said = []
     micro = evaluation.metrics["span"].micro.f1
     worst = [(name, score) for name, score in reversed(_ranked(evaluation)[-3:]) if score.f1 < min(micro, 0.95)]
     if worst:
-        said.append(f"Worst at {_list(f'{name} (F1 {_percent(score.f1)})' for name, score in worst)}.")
+        said.append(f"Worst at {_list(_with_f1(item, display) for item in worst)}.")
     wrong = {kind: count for kind, count in errors.counts.items() if kind != "correct" and count}
     total = sum(wrong.values())
     for kind, count in sorted(wrong.items(), key=lambda item: -item[1])[:2]:
@@ -87,6 +96,7 @@ def _bad(evaluation: Evaluation, errors: ErrorReport) -> list[str]:
     }
     if confused:
         (gold, named), count = max(confused.items(), key=lambda item: (item[1], item[0]))
+        gold, named = (label_title(str(label), display) for label in (gold, named))
         said.append(f"Most often confused: {gold}, taken for {named}, {count} time{'' if count == 1 else 's'}.")
     if count := errors.counts["hallucinated"]:
         said.append(f"{count} of the things it names are not in the text.")
@@ -97,7 +107,7 @@ def _bad(evaluation: Evaluation, errors: ErrorReport) -> list[str]:
     return said
 
 
-def _look(evaluation: Evaluation, errors: ErrorReport) -> list[str]:
+def _look(evaluation: Evaluation, errors: ErrorReport, display: Mapping[str, str]) -> list[str]:
     said = []
     if rows := errors.breakdowns.get("seen in training"):
         seen, new = rows.get("seen with this label"), rows.get("not seen")
@@ -111,10 +121,19 @@ def _look(evaluation: Evaluation, errors: ErrorReport) -> list[str]:
             f"{_places(len(errors.suspects))} where the model is sure of something else than the annotation: these may be "
             "errors of the annotation."
         )
-    few = sorted(name for name, score in evaluation.metrics["span"].labels.items() if 0 < score.support < _FEW)
+    few = sorted(
+        label_title(name, display)
+        for name, score in evaluation.metrics["span"].labels.items()
+        if 0 < score.support < _FEW
+    )
     if few:
         said.append(f"Too few mentions to judge by: {', '.join(few[:5])}{', …' if len(few) > 5 else ''}.")
     return said
+
+
+def _with_f1(item: tuple[str, LabelScore], display: Mapping[str, str]) -> str:
+    name, score = item
+    return f"{label_title(name, display)} (F1 {_percent(score.f1)})"
 
 
 def _places(count: int) -> str:

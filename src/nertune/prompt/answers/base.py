@@ -58,7 +58,10 @@ class Refusal(NamedTuple):
 
 
 class AnswerFormat(Protocol):
-    """How entities are written in a model's reply. `parse(write(document))` gives the document's entities back."""
+    """How entities are written in a model's reply. `parse(write(document))` gives the document's entities back.
+
+    Labels are here what stands in an answer: display names where a label set has them.
+    """
 
     @property
     def name(self) -> str:

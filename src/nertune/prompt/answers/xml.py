@@ -61,7 +61,8 @@ class XmlAnswer:
         if unusable:
             raise InputError(
                 f"the xml format cannot name a tag {', '.join(map(repr, unusable))}: a name begins with a letter of any "
-                "script or with _ and holds letters, digits, - . _ and : alone. Rename the labels, or use answer: inline"
+                "script or with _ and holds letters, digits, - . _ and : alone. Rename the labels, give them "
+                "other display names, or use answer: inline"
             )
 
     def refusal(self, document: Document) -> Refusal | None:

@@ -1,0 +1,40 @@
+"""`nertune data show`: annotated documents with their entities in colour, in the terminal or as a page."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nertune.cli.messages import say
+from nertune.cli.options import positive
+
+__all__ = ["add_show"]
+
+
+def add_show(tasks: Any) -> None:
+    show = tasks.add_parser("show", help="pages through documents, entities in colour")
+    show.add_argument("source", metavar="FILE")
+    show.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    show.add_argument(
+        "--label", dest="labels", action="append", default=[], metavar="L", help="only with such a mention; repeatable"
+    )
+    show.add_argument("--search", default="", metavar="TEXT", help="only with TEXT in them")
+    show.add_argument("--first", type=positive, default=1, metavar="N", help="from the N-th of these on (default: 1)")
+    show.add_argument(
+        "--limit", type=positive, metavar="N", help="so many at most (default: all; with --html the first 5,000)"
+    )
+    show.add_argument("--html", metavar="OUT", help="write one page that needs nothing else, in place of the terminal")
+    show.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from nertune.showing import Wanted, show, write_page
+
+    wanted = Wanted(tuple(options.labels), options.search, options.first, options.limit)
+    if options.html is None:
+        show(options.source, wanted, format=options.source_format, say=say)
+        return 0
+    for note in write_page(options.source, options.html, wanted, format=options.source_format):
+        say(note)
+    say(f"{options.html}: written; open it in a browser")
+    return 0

@@ -1,0 +1,88 @@
+"""`nertune data split`: one annotated file into parts that leak nothing into each other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from nertune.cli.messages import say
+from nertune.cli.options import Commands, from_zero, positive
+
+__all__ = ["add_split"]
+
+
+def add_split(tasks: Commands) -> None:
+    split = tasks.add_parser("split", help="train, validation and test parts, folds, or a few examples of each label")
+    split.add_argument("file", metavar="FILE", help="annotated file")
+    split.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder for the parts and split.json, which tells how to make them again",
+    )
+    split.add_argument(
+        "--test", type=_share, metavar="X", help="a share below 1 or a number of documents; 0: none (default: 0.1)"
+    )
+    split.add_argument("--validation", type=_share, metavar="X", help="likewise (default: 0.1)")
+    split.add_argument("--folds", type=positive, metavar="K", help="instead: each document held out in one of K folds")
+    split.add_argument(
+        "--few-shot", type=positive, metavar="N", help="instead: N to 2N mentions of each label, and the rest"
+    )
+    split.add_argument("--seed", type=from_zero, default=1024, metavar="S", help="of all that is drawn (default: 1024)")
+    split.add_argument(
+        "--group",
+        choices=("near", "exact", "none"),
+        default="near",
+        help="what stays on one side: near-duplicates, equal texts, nothing (default: %(default)s)",
+    )
+    split.add_argument(
+        "--threshold",
+        type=_similarity,
+        default=0.8,
+        metavar="J",
+        help="near: from which Jaccard index of character trigrams, 0.5 to 1 (default: %(default)s)",
+    )
+    split.add_argument("--from", dest="format", metavar="F", help="format of FILE (default: detected)")
+    split.add_argument("--to", default="entities", metavar="F", help="format of the parts (default: %(default)s)")
+    split.add_argument("--json", action="store_true", help="print split.json instead of a table")
+    split.set_defaults(run=_split)
+
+
+def _split(options: argparse.Namespace) -> int:
+    from nertune.splitting import Plan, split_file, split_table
+
+    names = ("test", "validation", "folds", "few_shot", "seed", "group", "threshold", "format", "to")
+    manifest, said = split_file(options.file, options.out, Plan(**{name: getattr(options, name) for name in names}))
+    for line in said:
+        say(line)
+    if options.json:
+        print(json.dumps(manifest, ensure_ascii=False, indent=2))
+        return 0
+    from nertune.terminal import stdout
+
+    stdout.print(split_table(manifest))
+    return 0
+
+
+def _share(text: str) -> float | int:
+    """A share from 0 to 1, without 1, or a whole number of documents."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a share below 1 nor a number of documents")
+    return value
+
+
+def _similarity(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.5 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a similarity from 0.5 to 1")
+    return value

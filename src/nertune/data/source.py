@@ -1,0 +1,173 @@
+"""An annotated file or folder, open for one reading: what the formats look at to know it, and read from.
+
+A file is opened once and read from its beginning to its end, so pipes work; what is looked at to tell the format is kept
+for the reader that follows.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from nertune.data.records import Record, decoded, opened, records_of, without_bom
+from nertune.data.texts.where import is_json
+from nertune.errors import DataError
+
+__all__ = ["Line", "Offsets", "ReadOptions", "Source", "open_source"]
+
+Offsets = Literal["code-points", "utf-16"]
+
+_HEAD_BYTES = 1 << 16
+_HEAD_RECORDS = 20
+_HEAD_LINES = 200
+_LONGEST = 1 << 24  # bytes of a line of text
+
+
+class Line(NamedTuple):
+    """A line of a text file without its line break; `number` from 1."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a caller may tell a reader.
+
+    `limit`: how many documents are wanted. `labels`: which of several names of a mention is wanted. `columns`: what the
+    keys that a format knows are called in this file; keys that it does not name are not seen. `offsets`: what the file's
+    offsets count, None where the file is asked. `predictions`: wanted where a file holds people's annotations, too.
+    """
+
+    limit: int | None = None
+    labels: tuple[str, ...] = ()
+    columns: Mapping[str, str] | None = None
+    offsets: Offsets | None = None
+    predictions: bool = False
+
+
+@dataclass
+class Source:
+    """What is read. `head`: the first 64 KiB of a file, empty for a folder; `first_records` and `first_lines`: what it
+    begins with, as JSON records if it is JSON and as lines otherwise, empty if it is the other.
+
+    All of these raise DataError for what is wrong with the bytes looked at.
+    """
+
+    path: str
+    is_folder: bool = False
+    head: bytes = b""
+    columns: Mapping[str, str] | None = None
+    _file: io.BufferedReader | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path, without the folder."""
+        return Path(self.path).name
+
+    @property
+    def file(self) -> io.BufferedReader:
+        """The bytes from the beginning, for binary formats. Raises DataError for a folder."""
+        if self._file is None:
+            raise DataError("is a directory; name the file in it to read", path=self.path)
+        return self._file
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it begins as JSON records do: with an object, or an array of objects."""
+        return is_json(self.head)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it begins with lines of text that are no JSON."""
+        return bool(self.head) and not self.is_json and b"\0" not in self.head
+
+    @cached_property
+    def first_records(self) -> tuple[Record, ...]:
+        """The first 20 records of a JSON file."""
+        return tuple(islice(self._records, _HEAD_RECORDS)) if self.is_json else ()
+
+    @cached_property
+    def first_lines(self) -> tuple[Line, ...]:
+        """The first 200 lines of a file that is not JSON."""
+        return tuple(islice(self._lines, _HEAD_LINES)) if self.is_text else ()
+
+    def records(self, *, renamed: bool = True) -> Iterator[Record]:
+        """All records, their keys renamed by `columns` unless the format does that. Raises DataError as `records_of` does."""
+        found = chain(self.first_records, self._records)
+        if self.columns is None or not renamed:
+            return found
+        return (_renamed(record, self.columns) for record in found)
+
+    def lines(self) -> Iterator[Line]:
+        """All lines. Raises DataError for what is not UTF-8, for NUL, and for a line of more than 16 MiB."""
+        return chain(self.first_lines, self._lines)
+
+    def error(self, message: str, *, line: int | None = None) -> DataError:
+        """A DataError about this file, for the caller to raise."""
+        return DataError(message, path=self.path, line=line)
+
+    @cached_property
+    def _records(self) -> Iterator[Record]:
+        return records_of(self.file, self.path)
+
+    @cached_property
+    def _lines(self) -> Iterator[Line]:
+        return self._read_lines()
+
+    def _read_lines(self) -> Iterator[Line]:
+        number = 0
+        while raw := self.file.readline(_LONGEST + 1):
+            number += 1
+            if len(raw) > _LONGEST:
+                raise self.error(f"the line is longer than {_LONGEST >> 20} MiB; is this the right file?", line=number)
+            line = without_bom(raw, self.path) if number == 1 else raw
+            yield Line(number, decoded(line, self.path, number).rstrip("\r\n"))
+
+
+@contextmanager
+def open_source(path: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Source]:
+    """A file or folder open for one reading. Raises MissingFileError, and DataError for reads that fail."""
+    shown = os.fspath(path)
+    if "\0" not in shown and os.path.isdir(shown):
+        yield Source(shown, is_folder=True)
+        return
+    with opened(shown) as file:
+        head = file.read(_HEAD_BYTES)
+        if file.seekable():
+            file.seek(0)
+            whole = file
+        else:
+            whole = io.BufferedReader(_Behind(head, file))
+        yield Source(shown, head=head, columns=columns, _file=whole)
+
+
+class _Behind(io.RawIOBase):
+    """Bytes already taken from a pipe, and the pipe after them."""
+
+    def __init__(self, head: bytes, rest: io.BufferedReader) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        if self._head:
+            taken, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        else:
+            taken = self._rest.read1(len(buffer))
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def _renamed(record: Record, columns: Mapping[str, str]) -> Record:
+    """The record under the names that the format knows."""
+    value = {name: record.value[column] for name, column in columns.items() if column in record.value}
+    return Record(record.path, record.line, value)
