@@ -27,7 +27,7 @@ def _nertune(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_from_nothing_to_entities(tmp_path: Path) -> None:
-    shown = _nertune("quickstart", "--documents", "6", "--epochs", "2", folder=tmp_path)
+    shown = _nertune("quickstart", "--documents", "12", "--epochs", "2", folder=tmp_path)
     assert shown.returncode == 0, shown.stderr
     for part in ("Before training", "Before and after", "micro", "macro", "Measure text", "Measure span"):
         assert part in shown.stdout
