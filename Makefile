@@ -31,11 +31,12 @@ check: install
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/make.py --check
 
+# In two processes, a file of tests each at a time (see CONTRIBUTING.md).
 # The report is opened in Chromium where there is one: apt-get install chromium fonts-noto-cjk.
 test: check
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 	  echo "no Chromium: the report's page is not tested in it (apt-get install chromium fonts-noto-cjk)"
-	$(BIN)/pytest -m 'not soak and not peer'
+	$(BIN)/pytest -m 'not soak and not peer' -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: install
 	$(BIN)/pytest -m soak

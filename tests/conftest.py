@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+
+from nertune.models import ensure_builtin
 
 SIZES = {
     "vocab_size": 160,
@@ -43,6 +47,27 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+
+def pytest_configure() -> None:
+    """Each worker of pytest-xdist computes on one thread, and so does every process that it starts."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take whole files in this order: those with slow tests first, that none is alone with one at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The built-in model stands in the user's cache: of two workers one converts it, where it must be, and one waits."""
+    with (tmp_path_factory.getbasetemp().parent / "converting").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ensure_builtin()
 
 
 @pytest.fixture(scope="session")

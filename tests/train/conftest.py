@@ -123,11 +123,11 @@ def drugs(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def two_tasks(recipe, corpus, drugs) -> Callable[..., Recipe]:
-    """A function from a run's name and changes to a recipe of two tasks: other labels, prompts and answer formats."""
+@pytest.fixture(scope="session")
+def two_tasks_in(recipe_in, corpus, drugs) -> Callable[..., Recipe]:
+    """Like `recipe_in`, a recipe of two tasks: other labels, prompts and answer formats."""
 
-    def build(output: str = "run", drugs_task: dict | None = None, **changes) -> Recipe:
+    def build(folder: Path, output: str = "run", drugs_task: dict | None = None, **changes) -> Recipe:
         medical = {
             "data": {"train": str(drugs), "validation": 3},
             "labels": ["病", "药"],
@@ -135,6 +135,12 @@ def two_tasks(recipe, corpus, drugs) -> Callable[..., Recipe]:
             "answer": {"format": "jsonl", "nothing": "无"},
         }
         tasks = {"people": {"data": {"train": str(corpus), "validation": 0.25}}, "drugs": medical | (drugs_task or {})}
-        return recipe(output, data=None, tasks=tasks, **changes)
+        return recipe_in(folder, output, data=None, tasks=tasks, **changes)
 
     return build
+
+
+@pytest.fixture
+def two_tasks(two_tasks_in, tmp_path) -> Callable[..., Recipe]:
+    """A function from a run's name and changes to a recipe of two tasks that writes into the test's own folder."""
+    return functools.partial(two_tasks_in, tmp_path)

@@ -87,16 +87,8 @@ def _metrics(run: Path) -> list[dict]:
 def _train_on_two_each(paths: list[str], folder: Path) -> None:
     (folder / "script.py").write_text(SCRIPT)
     command = [*TORCHRUN, str(folder / "script.py"), *paths]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-def _train_on_two(recipe: Recipe, folder: Path, resume: str = "") -> Path:
-    """One recipe on two processes; gives the run's folder."""
-    path = folder / "recipe.yaml"
-    path.write_text(recipe.to_yaml(), encoding="utf-8")
-    _train_on_two_each([f"resume:{path}" if resume else str(path)], folder)
-    return Path(recipe.output)
 
 
 def _assert_close(found: Path, expected: Path) -> None:
@@ -142,8 +134,22 @@ def recipe_of(recipe_in, base_of, corpus, tmp_path_factory) -> Callable[..., Rec
 
 
 @pytest.fixture(scope="module")
-def runs(recipe_of, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
-    """Of every shape the run of one process and the run of two; `cut` was killed and resumed by two."""
+def tasks_of(two_tasks_in, drugs, tmp_path_factory) -> Callable[[str, int], Recipe]:
+    """A function from a run's name and an accumulation to a recipe of two tasks and two epochs of 5 steps.
+
+    There are 9 micro-batches and 3 of evaluation, so two processes must split one of each.
+    """
+    folder = tmp_path_factory.mktemp("tasks")
+    settings = {"epochs": 2, "eval_steps": 2, "learning_rate": 0.05, "batch_size": 2, "best_by": "loss"}
+    held_out = {"data": {"train": str(drugs), "validation": 2, "limit": 9}}
+    return lambda name, accumulation: two_tasks_in(
+        folder, name, held_out, lora={"dropout": 0.0}, training={**settings, "accumulation": accumulation}
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(recipe_of, tasks_of, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """Of every shape, and of several tasks, the run of one process and that of two; the cut ones were resumed by two."""
     folder = tmp_path_factory.mktemp("two")
     made: dict[str, tuple[Path, Path]] = {}
     arguments = []
@@ -152,16 +158,20 @@ def runs(recipe_of, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
         made[shape] = (train(recipe_of(shape, f"{shape}-alone", 1), reader=_reader()).folder, Path(two.output))
         arguments.append(two)
     cut = train(recipe_of("idle", "cut", 1, eval_steps=2), reader=_reader()).folder
-    _forget_the_last_step(cut)
     made["cut"] = (train(recipe_of("idle", "cut-alone", 1, eval_steps=2), reader=_reader()).folder, cut)
-    resumed = recipe_of("idle", "cut", 2, eval_steps=2)
+    resumed = [recipe_of("idle", "cut", 2, eval_steps=2), tasks_of("tasks-cut", 1)]
+    tasks, alone = tasks_of("tasks-two", 1), train(tasks_of("tasks-alone", 2), reader=_reader()).folder
+    made["tasks"] = (alone, Path(tasks.output))
+    made["tasks-cut"] = (alone, train(tasks_of("tasks-cut", 2), reader=_reader()).folder)
+    for name in ("cut", "tasks-cut"):
+        _forget_the_last_step(made[name][1])
     apart = recipe_of("ragged", "apart-RANK", 2, keep_best=False)
     made["apart"] = (Path(apart.output.replace("RANK", "0")), Path(apart.output.replace("RANK", "1")))
     paths = []
-    for number, recipe in enumerate([*arguments, resumed, apart]):
+    for number, recipe in enumerate([*arguments, tasks, *resumed, apart]):
         path = folder / f"{number}.yaml"
         path.write_text(recipe.to_yaml(), encoding="utf-8")
-        paths.append(f"resume:{path}" if recipe is resumed else str(path))
+        paths.append(f"resume:{path}" if recipe in resumed else str(path))
     _train_on_two_each(paths, folder)
     return made
 
@@ -189,38 +199,20 @@ def test_the_second_process_writes_nothing_but_its_random_state(runs):
     assert len(steps) == len(set(steps))
 
 
-@pytest.fixture
-def tasks_of(two_tasks, drugs) -> Callable[[str, int], Recipe]:
-    """A function from a run's name and an accumulation to a recipe of two tasks and two epochs of 5 steps.
-
-    There are 9 micro-batches and 3 of evaluation, so two processes must split one of each.
-    """
-    settings = {"epochs": 2, "eval_steps": 2, "learning_rate": 0.05, "batch_size": 2, "best_by": "loss"}
-    held_out = {"data": {"train": str(drugs), "validation": 2, "limit": 9}}
-    return lambda name, accumulation: two_tasks(
-        name, drugs_task=held_out, lora={"dropout": 0.0}, training={**settings, "accumulation": accumulation}
-    )
-
-
 def _assert_close_logs(found: Path, expected: Path) -> None:
     for got, wanted in zip(_metrics(found), _metrics(expected), strict=True):
         # Where an epoch has an odd number of batches, its share that is done is told otherwise.
         assert {**got, "epoch": 0} == pytest.approx({**wanted, "epoch": 0}, rel=1e-4)
 
 
-def test_two_processes_share_the_micro_batches_of_several_tasks(tasks_of, tmp_path):
-    alone = train(tasks_of("alone", 2), reader=_reader()).folder
-    two = _train_on_two(tasks_of("two", 1), tmp_path)
+def test_two_processes_share_the_micro_batches_of_several_tasks(runs):
+    alone, two = runs["tasks"]
     assert [line["step"] for line in _metrics(two) if "eval_loss/drugs" in line] == [2, 4, 6, 8, 10]
     _assert_close_logs(two, alone)
     _assert_close(two, alone)
 
 
-def test_two_processes_go_on_from_the_middle_of_a_later_epoch_of_several_tasks(tasks_of, tmp_path):
-    whole = train(tasks_of("whole", 2), reader=_reader()).folder
-    cut = train(tasks_of("cut", 2), reader=_reader()).folder
-    for name in ("nertune.json", "adapter_model.safetensors", "checkpoints/checkpoint-10/trainer_state.json"):
-        (cut / name).unlink()
-    resumed = _train_on_two(tasks_of("cut", 1), tmp_path, "--resume")
+def test_two_processes_go_on_from_the_middle_of_a_later_epoch_of_several_tasks(runs):
+    whole, resumed = runs["tasks-cut"]
     _assert_close_logs(resumed, whole)
     _assert_close(resumed, whole)
