@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from nertune.data.atomic import write_array
 from nertune.data.loss import Expressed, Loss
-from nertune.data.records import Record
+from nertune.data.records import Record, shortened
 from nertune.data.regions import chosen_result, is_min_region, mentions, min_regions
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
@@ -102,8 +102,8 @@ def _text(record: Record, data: dict[str, object], result: list[object], columns
             return inner.string(key)
     strings = [key for key, value in data.items() if isinstance(value, str)]
     if len(strings) != 1:
-        listed = ", ".join(map(repr, strings[:12])) or "(none)"
-        raise record.error(f"which key of 'data' holds the text? Its strings are {listed}; name one: columns text=KEY")
+        listed = ", ".join(repr(shortened(key)) for key in strings[:12]) or "(none)"
+        raise record.error(f"which key of 'data' holds the text? Its strings are {listed}; name one: --column text=KEY")
     return inner.string(strings[0])
 
 
