@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nertune.cli import main
 from nertune.data import detect, open_rows, read, writer
-from nertune.data.conll import Conll
+from nertune.data.formats.conll import Conll
 from nertune.errors import DataError, InputError
 from nertune.schema import Document
 

@@ -208,7 +208,7 @@ def wrong(**changes: object) -> Json:
         ({"data": 3}, "'data' must be an object that holds the task's text"),
         (
             {"data": {"a": "x", "b": "y"}},
-            "which key of 'data' holds the text? Its strings are 'a', 'b'; name one: columns",
+            "which key of 'data' holds the text? Its strings are 'a', 'b'; name one: --column",
         ),
         ({"data": {"text": 1}}, "Its strings are (none)"),
         (task(annotations=3), "'annotations' must be a list of objects, found the number 3"),

@@ -8,8 +8,8 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, IOB2, IOBES, Entities
 
-from nertune.data.tagging import OUTSIDE, SCHEMES, Tagging, chunks, letters_of, taggable, tags_of
-from nertune.data.tokens import tokens_of
+from nertune.data.formats.tagging import OUTSIDE, SCHEMES, Tagging, chunks, letters_of, taggable, tags_of
+from nertune.data.formats.tokens import tokens_of
 from nertune.schema import Document
 
 PREFIXES = Tagging("BIOES")

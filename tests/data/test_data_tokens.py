@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nertune.data.tokens import Joiner, aligned, tokens_of
+from nertune.data.formats.tokens import Joiner, aligned, tokens_of
 
 
 def tokens(text: str, cuts: tuple[int, ...] = ()) -> list[str]:

@@ -3,16 +3,18 @@
 Readers know the formats and the ways in which files count offsets; past this room there are only half-open spans.
 """
 
-from nertune.data.alpaca import AlpacaRow, write_alpaca
-from nertune.data.answers import Answers
 from nertune.data.corpus import Corpus, Reading, detect, open_rows, read, write, writer
-from nertune.data.features import tag_names
 from nertune.data.few_shot import FewShot, few_shot
-from nertune.data.formats import FORMATS, WritableFormat, Writer
-from nertune.data.inline import MarkedLines
+from nertune.data.formats.alpaca import AlpacaRow, write_alpaca
+from nertune.data.formats.answers import Answers
+from nertune.data.formats.features import tag_names
+from nertune.data.formats.inline import MarkedLines
+from nertune.data.formats.sharegpt import SharegptRow, write_sharegpt
+from nertune.data.formats.table import FORMATS, WritableFormat, Writer
+from nertune.data.formats.tagging import SCHEMES, Scheme
+from nertune.data.formats.tokens import JOINERS
 from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
-from nertune.data.sharegpt import SharegptRow, write_sharegpt
 from nertune.data.source import Offsets
 from nertune.data.spans import Row
 from nertune.data.split import (
@@ -26,9 +28,7 @@ from nertune.data.split import (
     split_stratified,
     split_three,
 )
-from nertune.data.tagging import SCHEMES, Scheme
 from nertune.data.texts import read_texts
-from nertune.data.tokens import JOINERS
 from nertune.schema import SourceText
 
 __all__ = [

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from nertune.data.answers import Answers
-from nertune.data.conll import Conll
-from nertune.data.formats import FORMATS, Format, WritableFormat, named, sniffed
-from nertune.data.hf import HuggingFace
+from nertune.data.formats.answers import Answers
+from nertune.data.formats.conll import Conll
+from nertune.data.formats.hf import HuggingFace
+from nertune.data.formats.table import FORMATS, Format, WritableFormat, named, sniffed
+from nertune.data.formats.tagging import Scheme
+from nertune.data.formats.tokens import JoinerName
 from nertune.data.source import Missed, Offsets, ReadOptions, Source, open_source
 from nertune.data.spans import Convention, Placing, Row, Unit
-from nertune.data.tagging import Scheme
-from nertune.data.tokens import JoinerName
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 

@@ -11,8 +11,8 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nertune.data.answers import Answers
 from nertune.data.corpus import open_rows
+from nertune.data.formats.answers import Answers
 from nertune.data.records import Record, describe
 from nertune.data.spans import Row
 from nertune.schema import Mention, ParseOutcome, Prediction

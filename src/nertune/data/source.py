@@ -16,10 +16,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from nertune.data.answers import Answers
+from nertune.data.formats.answers import Answers
+from nertune.data.formats.tokens import JoinerName
 from nertune.data.records import Record, decoded, opened, records_of, without_bom
 from nertune.data.texts.where import is_json
-from nertune.data.tokens import JoinerName
 from nertune.errors import DataError
 
 __all__ = ["Line", "Missed", "Offsets", "ReadOptions", "Source", "open_source", "with_names"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from nertune.data.dataset_info import DataSet, data_set
+from nertune.data.formats.dataset_info import DataSet, data_set
 from nertune.errors import InputError, RecipeError
 from nertune.train.llamafactory_data import read_columns, shown_by
 from nertune.train.llamafactory_keys import (

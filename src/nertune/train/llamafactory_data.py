@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nertune import data
-from nertune.data.dataset_info import DataSet
+from nertune.data.formats.dataset_info import DataSet
 from nertune.errors import DataError, InputError
 from nertune.prompt import KNOWN_ANSWERS, AnswerFormat, PromptTemplate, answer_format, likely_options
 from nertune.schema import Document, LabelSet

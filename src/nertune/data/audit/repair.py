@@ -22,7 +22,7 @@ from nertune.data.audit.findings import At
 from nertune.data.audit.repeats import digest
 from nertune.data.audit.spans import lost_kind, trimmed
 from nertune.data.corpus import writer
-from nertune.data.formats import FORMATS, WritableFormat
+from nertune.data.formats.table import FORMATS, WritableFormat
 from nertune.data.spans import RawMention
 from nertune.errors import InputError
 from nertune.schema import Document, Entity

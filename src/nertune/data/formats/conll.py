@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
+from nertune.data.formats.sentences import Sentence, documents
+from nertune.data.formats.tagging import Scheme, is_tag, taggable, tags_of
+from nertune.data.formats.tokens import Joiner, is_unspaced, tokens_of
 from nertune.data.loss import Expressed, Loss
 from nertune.data.records import shortened
-from nertune.data.sentences import Sentence, documents
 from nertune.data.source import Line, ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
-from nertune.data.tagging import Scheme, is_tag, taggable, tags_of
 from nertune.data.tally import Tally
-from nertune.data.tokens import Joiner, is_unspaced, tokens_of
 from nertune.errors import InputError
 from nertune.schema import Document
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.data.exchange import Exchange, documents
-from nertune.data.frame import MARKER
+from nertune.data.formats.exchange import Exchange, documents
+from nertune.data.formats.frame import MARKER
+from nertune.data.formats.rows import listed_format, opened_rows, write_data_set
 from nertune.data.records import Record, describe
-from nertune.data.rows import listed_format, opened_rows, write_data_set
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from nertune.data.atomic import write_jsonl
-from nertune.data.entities import Entities
+from nertune.data.formats.entities import Entities
 from nertune.data.loss import Expressed, unscored
 from nertune.data.records import Record, describe
 from nertune.data.source import ReadOptions, Source

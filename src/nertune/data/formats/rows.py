@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
-from nertune.data.dataset_info import INFO, DataSet, data_set, data_set_of_file, data_sets, extended
+from nertune.data.formats.dataset_info import INFO, DataSet, data_set, data_set_of_file, data_sets, extended
 from nertune.data.records import Record
 from nertune.data.source import Source, open_source, with_names
 from nertune.errors import InputError

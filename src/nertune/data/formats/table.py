@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from nertune.data.alpaca import Alpaca
-from nertune.data.brat import Brat
-from nertune.data.cluener import Cluener
-from nertune.data.conll import Conll
-from nertune.data.doccano import Doccano
-from nertune.data.entities import Entities
-from nertune.data.hf import HuggingFace
-from nertune.data.inline import Inline
-from nertune.data.labelstudio import LabelStudio
+from nertune.data.formats.alpaca import Alpaca
+from nertune.data.formats.brat import Brat
+from nertune.data.formats.cluener import Cluener
+from nertune.data.formats.conll import Conll
+from nertune.data.formats.doccano import Doccano
+from nertune.data.formats.entities import Entities
+from nertune.data.formats.hf import HuggingFace
+from nertune.data.formats.inline import Inline
+from nertune.data.formats.labelstudio import LabelStudio
+from nertune.data.formats.sharegpt import Sharegpt
+from nertune.data.formats.spacy_files import Spacy
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
-from nertune.data.sharegpt import Sharegpt
 from nertune.data.source import ReadOptions, Source
-from nertune.data.spacy_files import Spacy
 from nertune.data.spans import Convention, RawDocument
 from nertune.errors import DataError
 from nertune.schema import Document

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
+from nertune.data.formats.tagging import Chunk, Tag, Tagging, chunks
+from nertune.data.formats.tokens import Joiner, aligned
 from nertune.data.records import Record, shortened
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import RawDocument, RawMention
-from nertune.data.tagging import Chunk, Tag, Tagging, chunks
 from nertune.data.tally import Tally
-from nertune.data.tokens import Joiner, aligned
 from nertune.errors import DataError
 
 __all__ = ["Sentence", "documents"]

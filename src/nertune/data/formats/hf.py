@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nertune.data import arrow, features
+from nertune.data.formats import arrow, features
+from nertune.data.formats.sentences import Sentence, documents
+from nertune.data.formats.tagging import Scheme, letters_of, taggable, tags_of
+from nertune.data.formats.tokens import tokens_of
 from nertune.data.loss import Expressed
 from nertune.data.records import describe, shortened
-from nertune.data.sentences import Sentence, documents
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
-from nertune.data.tagging import Scheme, letters_of, taggable, tags_of
-from nertune.data.tokens import tokens_of
 from nertune.schema import Document
 
 __all__ = ["HuggingFace"]

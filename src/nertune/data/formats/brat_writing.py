@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nertune.data.atomic import checked
-from nertune.data.brat_files import LIST, listed
-from nertune.data.folder import replacing_folder
+from nertune.data.formats.brat_files import LIST, listed
+from nertune.data.formats.folder import replacing_folder
 from nertune.schema import Document, Entity
 
 __all__ = ["BREAKS", "write_folder"]

@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.data.brat_files import Pair, pairs_of, read_bytes
-from nertune.data.brat_writing import BREAKS, write_folder
+from nertune.data.formats.brat_files import Pair, pairs_of, read_bytes
+from nertune.data.formats.brat_writing import BREAKS, write_folder
 from nertune.data.loss import Expressed, Loss, unscored, without
 from nertune.data.occurrence import nearest
 from nertune.data.records import Record, decoded, shortened, without_bom

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
-from nertune.data.answers import AnswerReader, Answers, JsonObjects, Said
-from nertune.data.frame import Exchange, Frame, frames, marked
+from nertune.data.formats.answers import AnswerReader, Answers, JsonObjects, Said
+from nertune.data.formats.frame import Exchange, Frame, frames, marked
 from nertune.data.records import label_problem, shortened
 from nertune.data.source import Missed, ReadOptions
 from nertune.data.spans import Asked, RawDocument, RawMention

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nertune.atomic import replacing
-from nertune.data import features
 from nertune.data.atomic import checked
+from nertune.data.formats import features
 from nertune.data.records import decode_at, opened, reason, shortened
 from nertune.data.source import Source
 from nertune.errors import DataError, MissingExtraError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from nertune.atomic import replacing
-from nertune.data.answers import Marks
 from nertune.data.atomic import checked
+from nertune.data.formats.answers import Marks
 from nertune.data.loss import Expressed, Loss, uncrossed, unnamed, unscored, without
 from nertune.data.records import label_problem, shortened
 from nertune.data.source import Line, Missed, ReadOptions, Source
