@@ -43,6 +43,9 @@ __all__ = [
 ]
 
 
+_LONGEST = 1000  # characters of a DataError's message
+
+
 class NertuneError(Exception):
     """The root: catch this to catch every deliberate error of the package."""
 
@@ -58,14 +61,15 @@ class InputError(NertuneError, ValueError):
 class DataError(InputError):
     """A data file that cannot be read as annotated text.
 
-    `path` and `line` (1-based; None where the format has no lines) say where; the message repeats both.
+    `path` and `line` (1-based; None where the format has no lines) say where; the message repeats both. Of a message that
+    quotes more of the file than anybody reads, the first thousand characters are kept.
     """
 
     def __init__(self, message: str, *, path: Path | str, line: int | None = None) -> None:
         self.path = Path(path)
         self.line = line
         where = f"{path}:{line}" if line is not None else str(path)
-        super().__init__(f"{where}: {message}")
+        super().__init__(f"{where}: {message if len(message) <= _LONGEST else message[: _LONGEST - 1] + '…'}")
 
 
 class RecipeError(InputError):
