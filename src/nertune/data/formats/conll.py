@@ -118,12 +118,17 @@ class _Columns:
         places = _column(named, "token", 0, source), _column(named, "tag", -1, source)
         return cls(*places, count, max(2, *(place + 1 if place >= 0 else -place for place in places)))
 
-    def row(self, line: Line) -> _Row | None:
-        """Token and tag (empty where there is only one column), None for a line that is neither."""
+    def row(self, line: Line, *, announced: bool = False) -> _Row | None:
+        """Token and tag (empty where there is only one column), None for a line that is neither.
+
+        `announced`: a comment gave the sentence's text, so `-DOCSTART-` is one of its tokens.
+        """
         text = line.text
-        if not text.strip() or text.startswith(_DOCSTART) or self.is_comment(text):
+        if not text.strip() or self.is_comment(text):
             return None
         fields = _fields(text)
+        if fields[0] == _DOCSTART and not announced:
+            return None
         if len(fields) < self.fewest:
             return _Row(fields[0], "")
         return _Row(fields[self.token], fields[self.tag])
@@ -162,7 +167,7 @@ class _Open:
 def _sentences(source: Source, columns: _Columns, tally: Tally) -> Iterator[Sentence]:
     current = _Open()
     for line in source.lines():
-        row = columns.row(line)
+        row = columns.row(line, announced=current.text is not None)
         if row is not None:
             _add(current, row, line, source)
         elif line.text.startswith("#") and not current.tokens:
@@ -238,8 +243,9 @@ def _on_a_line(document: Document) -> Expressed:
 def _block(sentence: Sentence, joiner: Joiner) -> str:
     text = sentence.text or ""
     comments = [] if sentence.id is None else [f"# id = {sentence.id}\n"]
-    # A byte order mark would be taken off the file's first line.
-    if not text.strip() or text.startswith("\ufeff") or joiner.join(sentence.tokens)[0] != text:
+    # A byte order mark would be taken off the file's first line, and -DOCSTART- be taken for the beginning of a document.
+    hidden = text.startswith("\ufeff") or _DOCSTART in sentence.tokens
+    if not text.strip() or hidden or joiner.join(sentence.tokens)[0] != text:
         comments.append(f"# text = {text}\n")
     rows = (f"{token}\t{tag}\n" for token, tag in zip(sentence.tokens, sentence.tags, strict=True))
     return "".join([*comments, *rows, "\n"])
