@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -125,7 +126,7 @@ class _Passage:
 
     def __init__(self, writer: data.Writer, rows: Iterable[data.Row]) -> None:
         self.writer, self.rows = writer, rows
-        self.digests: list[bytes] = []
+        self.digests = array("Q")  # eight bytes a document, so that any number of them fits
         self.counts: Counter[str] = Counter()
         self._kinds: Counter[str] = Counter()
 
@@ -178,12 +179,12 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
     }
 
 
-def _digest(document: Document) -> bytes:
+def _digest(document: Document) -> int:
     entities = [(e.label, e.start, e.end, e.score) for e in document.entities]
-    return hashlib.blake2b(repr((document.text, entities)).encode(), digest_size=16).digest()
+    return int.from_bytes(hashlib.blake2b(repr((document.text, entities)).encode(), digest_size=8).digest())
 
 
-def _unlike(target: str, format: str, digests: Sequence[bytes]) -> list[int]:
+def _unlike(target: str, format: str, digests: Sequence[int]) -> list[int]:
     """Read the target back; the numbers of the documents that are not what was to be written."""
     # What was written is known, and not left to what spans without surfaces seem to say.
     offsets: data.Offsets | None = "code-points" if data.FORMATS[format].elects else None
