@@ -136,6 +136,31 @@ def test_few_shot_says_which_labels_have_too_few(source: Path, tmp_path: Path, c
     assert sorted(texts(out / "few-shot.jsonl") + texts(out / "rest.jsonl")) == sorted(texts(source))
 
 
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        ("conll", "train.conll"),
+        ("hf", "train.parquet"),
+        ("spacy", "train.spacy"),
+        ("brat", "train"),
+        ("doccano", "train.jsonl"),
+    ],
+)
+def test_parts_in_other_formats_bear_their_endings(
+    source: Path, tmp_path: Path, capsys: Any, to: str, name: str
+) -> None:
+    out = tmp_path / "parts"
+    for _ in range(2):  # the second time over what the first one left
+        code, _, said = run(capsys, source, "--out", out, "--to", to)
+        assert code == 0, said
+        assert data.read(out / name, format=to).format == to
+    changed = out / name if (out / name).is_file() else sorted(path for path in (out / name).rglob("*.ann"))[0]
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    code, _, said = run(capsys, source, "--out", out, "--to", to)
+    assert code == 2
+    assert f"{out / name} was changed since it was split" in said
+
+
 def test_one_part_may_be_left_out_and_the_format_chosen(source: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "parts"
     assert run(capsys, source, "--out", out, "--validation", 0, "--group", "exact", "--to", "cluener")[0] == 0

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.table import Table
@@ -26,6 +26,14 @@ __all__ = ["MANIFEST", "Plan", "split_file", "split_table"]
 
 MANIFEST = "split.json"
 _PARTS = ("train", "validation", "test")
+_ENDINGS = {
+    "brat": "",
+    "conll": ".conll",
+    "hf": ".parquet",
+    "labelstudio": ".json",
+    "spacy": ".spacy",
+}  # others: .jsonl
+_KEPT = "nothing is written over: name another folder, or empty this one"
 
 
 @dataclass(frozen=True)
@@ -111,10 +119,10 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     }
     with new_folder(Path(out), replace=replace) as folder:
         for name, documents in parts.items():
-            path = folder / f"{name}.jsonl"
+            path = folder / (name + _ENDINGS.get(plan.to, ".jsonl"))
             path.parent.mkdir(exist_ok=True)
             data.write(documents, path, format=plan.to)
-            manifest["files"][f"{name}.jsonl"] = {**_counts(documents), "sha256": _digest(path)}
+            manifest["files"][path.relative_to(folder).as_posix()] = {**_counts(documents), "sha256": _digest(path)}
         write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     if plan.group != "none":
         alike = "texts that are alike" if plan.group == "near" else "equal texts"
@@ -132,8 +140,8 @@ def split_table(manifest: Mapping[str, Any]) -> Table:
     table.add_column("")
     table.add_column("all", justify="right")
     folds = manifest["parameters"]["folds"] is not None
-    held = [counts for name, counts in files.items() if name.endswith("/validation.jsonl")]
-    names = ["held out, least", "held out, most"] if folds else [name.removesuffix(".jsonl") for name in files]
+    held = [counts for name, counts in files.items() if PurePosixPath(name).stem == "validation"]
+    names = ["held out, least", "held out, most"] if folds else [PurePosixPath(name).stem for name in files]
     for name in names:
         table.add_column(name, justify="right")
     columns = [whole, *(held if folds else files.values())]
@@ -237,11 +245,13 @@ def _is_untouched_split(folder: Path) -> bool:
     except (ValueError, LookupError, TypeError, AttributeError):
         refuse_existing(folder)
         raise
+    parts = {folder / name for name in files}
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
-        name = path.relative_to(folder).as_posix()
-        if name != MANIFEST and (name not in files or _digest(path) != files[name]):
-            what = "was changed since it was split" if name in files else "is no part of the split there"
-            raise InputError(f"{path} {what}; nothing is written over: name another folder, or empty this one")
+        if path != folder / MANIFEST and parts.isdisjoint((path, *path.parents)):
+            raise InputError(f"{path} is no part of the split there; {_KEPT}")
+    for path in sorted(parts):
+        if path.exists() and _digest(path) != files[path.relative_to(folder).as_posix()]:
+            raise InputError(f"{path} was changed since it was split; {_KEPT}")
     return True
 
 
