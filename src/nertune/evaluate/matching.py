@@ -12,7 +12,6 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from nertune.schema import Entity, best_of_each, in_reading_order
 
@@ -93,6 +92,8 @@ def assigned(edges: Edges) -> list[tuple[int, int]]:
         elif len(columns) == 1:
             pairs.append((max(rows, key=lambda i: edges[i][columns[0]]), columns[0]))
         else:
+            from scipy.optimize import linear_sum_assignment  # rarely wanted, and dear to import
+
             worth = np.array([[edges[i].get(j, 0.0) for j in columns] for i in rows])
             chosen = zip(*linear_sum_assignment(worth, maximize=True), strict=True)
             pairs += [(rows[a], columns[b]) for a, b in chosen if worth[a, b] > 0]
