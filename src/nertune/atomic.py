@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 
 from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
 
-__all__ = ["replacing", "replacing_bytes", "sync_directory", "write_text"]
+__all__ = ["replacing", "replacing_bytes", "sync_directory", "telling_failures", "write_text"]
 
 
 @contextmanager
@@ -44,25 +44,33 @@ def _replacing(path: str | os.PathLike[str], *, mode: str, encoding: str | None)
         kind = "a directory" if target.is_dir() else "not a regular file"
         raise DataError(f"cannot be written: it is {kind}", path=shown)
     temporary = target.with_name(f".nertune-{secrets.token_hex(6)}.tmp")
+    with telling_failures(shown):
+        try:
+            with os.fdopen(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding
+            ) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            temporary.replace(target)
+            sync_directory(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def telling_failures(shown: str) -> Iterator[None]:
+    """What the system refuses while `shown` is written: DiskSpaceError where there is no room, DataError for all else."""
     try:
-        with os.fdopen(
-            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), mode, encoding=encoding
-        ) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        temporary.replace(target)
-        sync_directory(target.parent)
+        yield
     except NertuneError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskSpaceError(f"{shown}: no room left on the disk; nothing was changed") from error
         raise DataError(f"cannot be written: {error.strerror or error}", path=shown) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:

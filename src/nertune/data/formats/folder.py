@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nertune.atomic import sync_directory
-from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
+from nertune.atomic import sync_directory, telling_failures
+from nertune.errors import DataError, MissingFileError
 
 __all__ = ["replacing_folder"]
 
@@ -27,29 +26,22 @@ def replacing_folder(path: str | os.PathLike[str], *, refused: Callable[[Path], 
     if not target.parent.is_dir():
         raise MissingFileError(f"{shown}: there is no directory {target.parent}; make it first")
     _refuse(shown, target, refused)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".nertune-", dir=target.parent) as scratch:
-            building = Path(scratch) / "new"
-            building.mkdir()
-            yield building
-            if hasattr(os, "sync"):
-                os.sync()  # once: file by file, ten thousand of them take minutes
-            _refuse(shown, target, refused)  # it may have been annotated meanwhile
-            if target.exists():
-                target.rename(Path(scratch) / "old")
-            try:
-                building.rename(target)
-            except OSError:
-                if (Path(scratch) / "old").exists():
-                    (Path(scratch) / "old").rename(target)
-                raise
-            sync_directory(target.parent)
-    except NertuneError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskSpaceError(f"{shown}: no room left on the disk; nothing was changed") from error
-        raise DataError(f"cannot be written: {error.strerror or error}", path=shown) from error
+    with telling_failures(shown), tempfile.TemporaryDirectory(prefix=".nertune-", dir=target.parent) as scratch:
+        building = Path(scratch) / "new"
+        building.mkdir()
+        yield building
+        if hasattr(os, "sync"):
+            os.sync()  # once: file by file, ten thousand of them take minutes
+        _refuse(shown, target, refused)  # it may have been annotated meanwhile
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        try:
+            building.rename(target)
+        except OSError:
+            if (Path(scratch) / "old").exists():
+                (Path(scratch) / "old").rename(target)
+            raise
+        sync_directory(target.parent)
 
 
 def _refuse(shown: str, target: Path, refused: Callable[[Path], str | None]) -> None:
