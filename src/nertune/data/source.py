@@ -16,9 +16,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from nertune.data.decoding import decoded, opened, without_bom
 from nertune.data.formats.answers import Answers
 from nertune.data.formats.tokens import JoinerName
-from nertune.data.records import Record, decoded, opened, records_of, without_bom
+from nertune.data.records import Record, records_of
 from nertune.data.texts.where import is_json
 from nertune.errors import DataError
 

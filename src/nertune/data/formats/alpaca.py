@@ -14,9 +14,10 @@ from typing import NamedTuple
 from nertune.data.formats.exchange import Exchange, documents
 from nertune.data.formats.frame import MARKER
 from nertune.data.formats.rows import listed_format, opened_rows, write_data_set
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
+from nertune.data.wording import describe
 
 __all__ = ["Alpaca", "AlpacaRow", "write_alpaca"]
 

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
+from nertune.data.decoding import opened
 from nertune.data.formats import features
-from nertune.data.records import decode_at, opened, reason, shortened
 from nertune.data.source import Source
+from nertune.data.strict_json import decode_at
+from nertune.data.wording import reason, shortened
 from nertune.errors import DataError, MissingExtraError
 
 __all__ = ["Row", "Tables", "is_dataset", "is_table", "opened_tables", "write_table"]

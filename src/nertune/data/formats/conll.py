@@ -21,10 +21,10 @@ from nertune.data.formats.sentences import Sentence, documents
 from nertune.data.formats.tagging import Scheme, is_tag, taggable, tags_of
 from nertune.data.formats.tokens import Joiner, is_unspaced, tokens_of
 from nertune.data.loss import Expressed, Loss
-from nertune.data.records import shortened
 from nertune.data.source import Line, ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
 from nertune.data.tally import Tally
+from nertune.data.wording import shortened
 from nertune.errors import InputError
 from nertune.schema import Document
 

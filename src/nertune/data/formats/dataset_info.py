@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nertune.data.records import describe
+from nertune.data.wording import describe
 from nertune.errors import DataError, InputError
 
 __all__ = ["INFO", "DataSet", "data_set", "data_set_of_file", "data_sets", "extended"]

@@ -21,10 +21,11 @@ from nertune.data.atomic import checked
 from nertune.data.formats.tagging import Tag, chunks
 from nertune.data.formats.tokens import Joiner, aligned, is_unspaced
 from nertune.data.loss import flat
-from nertune.data.records import Record, reason, shortened
+from nertune.data.records import Record
 from nertune.data.source import Source
 from nertune.data.spans import RawDocument, RawMention
 from nertune.data.tally import Tally
+from nertune.data.wording import reason, shortened
 from nertune.errors import DataError, MissingExtraError
 from nertune.schema import Document
 

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from nertune.data.atomic import write_jsonl
 from nertune.data.formats.entities import Entities
 from nertune.data.loss import Expressed, unscored
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
+from nertune.data.wording import describe
 from nertune.schema import Document
 
 __all__ = ["Doccano"]
@@ -87,7 +88,7 @@ def _is_span(item: object) -> bool:
 def _labels(record: Record) -> Iterator[RawMention]:
     key = next((key for key in _LABELS if key in record.value), None)
     if key is None:
-        raise record.error(f"the record has no 'label'; its keys are {', '.join(map(repr, record.value)) or '(none)'}")
+        raise record.lacking("label")
     spans = record.value[key]
     if not isinstance(spans, list):
         raise record.error(f"{key!r} must be a list of [start, end, label], found {describe(spans)}")

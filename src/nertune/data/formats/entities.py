@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from nertune.data.atomic import write_jsonl
 from nertune.data.loss import Expressed
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
+from nertune.data.wording import describe
 from nertune.schema import Document
 
 __all__ = ["Entities"]
@@ -73,8 +74,7 @@ def _is_list_of_objects(value: object) -> bool:
 
 def _entities(record: Record) -> list[object]:
     if "entities" not in record.value:
-        keys = ", ".join(map(repr, record.value)) or "(none)"
-        raise record.error(f"the record has no 'entities'; its keys are {keys}")
+        raise record.lacking("entities")
     entities = record.value["entities"]
     if not isinstance(entities, list):
         raise record.error(f"'entities' must be a list, found {describe(entities)}")

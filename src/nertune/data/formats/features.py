@@ -9,7 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nertune.data.records import decode_at, describe, iter_records, opened
+from nertune.data.decoding import opened
+from nertune.data.records import iter_records
+from nertune.data.strict_json import decode_at
+from nertune.data.wording import describe
 from nertune.errors import DataError
 
 __all__ = ["beside", "class_names", "metadata", "tag_names"]

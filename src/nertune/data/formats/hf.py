@@ -16,9 +16,9 @@ from nertune.data.formats.sentences import Sentence, documents
 from nertune.data.formats.tagging import Scheme, letters_of, taggable, tags_of
 from nertune.data.formats.tokens import tokens_of
 from nertune.data.loss import Expressed
-from nertune.data.records import describe, shortened
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
+from nertune.data.wording import describe, shortened
 from nertune.schema import Document
 
 __all__ = ["HuggingFace"]

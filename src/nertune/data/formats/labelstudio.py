@@ -14,10 +14,11 @@ from dataclasses import replace
 from nertune.data.atomic import write_array
 from nertune.data.formats.regions import chosen_result, is_min_region, mentions, min_regions
 from nertune.data.loss import Expressed, Loss
-from nertune.data.records import Record, shortened
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
 from nertune.data.tally import Tally
+from nertune.data.wording import shortened
 from nertune.schema import Document, Entity
 
 __all__ = ["LabelStudio"]

@@ -20,9 +20,9 @@ from nertune.data.formats.labelstudio import LabelStudio
 from nertune.data.formats.sharegpt import Sharegpt
 from nertune.data.formats.spacy_files import Spacy
 from nertune.data.loss import Expressed
-from nertune.data.records import describe, shortened
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import Convention, RawDocument
+from nertune.data.wording import describe, shortened
 from nertune.errors import DataError
 from nertune.schema import Document
 

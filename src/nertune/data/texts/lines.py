@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import NamedTuple
 
-from nertune.data.records import Record, checked_record, decode_at, decoded, line_record, skip_space, without_bom
+from nertune.data.decoding import decoded, without_bom
+from nertune.data.records import Record, checked_record, line_record
+from nertune.data.strict_json import decode_at, skip_space
 from nertune.data.texts.where import BEGINNING, Keys, Place
 from nertune.errors import DataError
 from nertune.schema import SourceText
