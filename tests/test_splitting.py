@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,31 @@ def test_the_manifest_tells_how_to_make_it_again(source: Path, tmp_path: Path, c
     again = [str(source) if part == "all.jsonl" else part.replace("DIR", str(tmp_path / "again")) for part in command]
     assert main(again[1:]) == 0
     assert files(tmp_path / "again") == files(out)
+
+
+def test_labels_are_mapped_before_the_split_and_the_command_says_so(source: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "parts"
+    rule = ["--map", "人名,书名=a=b".replace("a=b", "a\\=b"), "--map", "地点="]
+    code, _, said = run(capsys, source, "--out", out, "--offsets", "code-points", "--column", "text=text",
+                        "--column", "entities=entities", *rule)  # fmt: skip
+    assert code == 0
+    assert "mentions left out, as the label map says: 地点 (92)" in said
+    manifest = json.loads((out / "split.json").read_text(encoding="utf-8"))
+    assert manifest["all"]["labels"] == {"a=b": 93}
+    assert manifest["parameters"]["label_map"] == {"人名": "a=b", "书名": "a=b", "地点": None}
+    assert manifest["parameters"]["reading"] == {
+        "offsets": "code-points",
+        "columns": {"text": "text", "entities": "entities"},
+    }
+    again = manifest["command"].replace("all.jsonl", str(source)).replace("DIR", str(tmp_path / "again"))
+    assert main(shlex.split(again)[1:]) == 0
+    assert files(tmp_path / "again") == files(out)
+
+
+def test_what_can_be_read_only_once_is_not_split(tmp_path: Path, capsys: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code, _, said = run(capsys, tmp_path / "pipe", "--out", tmp_path / "parts")
+    assert (code, "save it to a file first" in said) == (2, True)
 
 
 def test_again_into_the_same_folder_gives_the_same_bytes(source: Path, tmp_path: Path, capsys: Any) -> None:

@@ -11,11 +11,10 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
@@ -28,6 +27,7 @@ from nertune.schema import Document, LabelSet
 __all__ = ["Conversion", "convert"]
 
 _AS_THEY_ARE = data.LabelMap()
+_AS_TOLD = data.ReadSettings()
 _NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
 
 
@@ -42,34 +42,36 @@ def convert(
     source: str,
     target: str,
     *,
-    source_format: str | None,
     target_format: str,
-    template: str,
-    answer: str | None,
+    template: str | None = None,
+    answer: str | None = None,
     scheme: data.Scheme | None = None,
     label_map: data.LabelMap = _AS_THEY_ARE,
-    reading: Mapping[str, Any] = MappingProxyType({}),
+    reading: data.ReadSettings = _AS_TOLD,
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
-    `template`, `answer`: the prompt and the answers of rows for LLMs (json where None), `answer` also the marks of inline
-    lines. `scheme`: that of the tags, for targets that have tags. `label_map`: other labels for those of the file, given
-    right after reading. `reading`: what else `data.open_rows` takes for the source. What the target's format cannot hold,
-    and mentions of the source that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line for each
-    document it is about.
-    Raises DataError for what cannot be read, InputError when both are the same file or for labels that the answers cannot
-    write, DiskSpaceError.
+    `template`, `answer`: the prompt (cluener where None) and the answers (json) of rows for LLMs; `answer` also the marks of
+    inline lines (inline). `scheme`: that of the tags, for targets that have tags. `label_map`: other labels for those of the
+    file, given right after reading. `reading`: how the source is read, see `data.open_rows`. What the target's format
+    cannot hold, and mentions of the source that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line
+    for each document it is about.
+    Raises DataError for what cannot be read, InputError when both are the same file, for labels that the answers cannot
+    write, and for a template, an answer or a scheme where the target has none, DiskSpaceError.
     """
     if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
         raise InputError(f"{target}: source and target are the same file")
     listed = _left_out_path(target)
-    options = {"format": source_format, "answers": KNOWN_ANSWERS, **reading}
-    with data.open_rows(source, **options) as read:
+    with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as read:
         rows: Iterable[data.Row] = read
         changes = data.Changes()
+        if template is not None and target_format not in ROWS:
+            raise InputError(f"--template {template}: {target_format} has no prompts; it is for {' and '.join(ROWS)}")
         if target_format in ROWS and scheme is None:
-            labels, rows = _labelled(source, options, read, label_map)
-            spec = PromptSpec(load_template(template), labels, strict(answer_format(answer or "json")).form)
+            labels, rows = _labelled(source, reading, read, label_map)
+            spec = PromptSpec(
+                load_template(template or "cluener"), labels, strict(answer_format(answer or "json")).form
+            )
             writer: data.Writer = PromptedRows(target_format, spec)
         else:
             writer = _writer(target_format, target, answer, scheme)
@@ -98,6 +100,8 @@ def convert(
 
 
 def _writer(format: str, target: str, answer: str | None, scheme: data.Scheme | None) -> data.Writer:
+    if answer is not None and format != "inline":
+        raise InputError(f"--answer {answer}: {format} holds no answers; it is for {', '.join(ROWS)} and inline")
     if format != "inline" or scheme is not None:
         return data.writer(format, path=target, scheme=scheme)
     marks = {known.name: known for known in KNOWN_ANSWERS.marks()}
@@ -107,11 +111,11 @@ def _writer(format: str, target: str, answer: str | None, scheme: data.Scheme | 
 
 
 def _labelled(
-    source: str, options: Mapping[str, Any], reading: data.Reading, label_map: data.LabelMap
+    source: str, settings: data.ReadSettings, reading: data.Reading, label_map: data.LabelMap
 ) -> tuple[LabelSet, Iterable[data.Row]]:
     """The labels that a prompt names, most frequent first, and the rows: a file is read twice, a pipe is kept."""
     if os.path.isfile(source) or os.path.isdir(source):
-        with data.open_rows(source, **options) as first:
+        with data.open_rows(source, answers=KNOWN_ANSWERS, **settings) as first:
             return _labels(first, label_map), reading
     kept = list(reading)
     return _labels(kept, label_map), kept

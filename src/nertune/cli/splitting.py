@@ -7,7 +7,8 @@ import json
 import math
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, from_zero, positive, similarity
+from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive, similarity
+from nertune.cli.reading import reading_of, reading_options
 
 __all__ = ["add_split"]
 
@@ -43,17 +44,21 @@ def add_split(tasks: Commands) -> None:
         metavar="J",
         help="near: from which Jaccard index of character trigrams, 0.5 to 1 (default: %(default)s)",
     )
-    split.add_argument("--from", dest="format", metavar="F", help="format of FILE (default: detected)")
     split.add_argument("--to", default="entities", metavar="F", help="format of the parts (default: %(default)s)")
     split.add_argument("--json", action="store_true", help="print split.json instead of a table")
+    map_option(split)
+    reading_options(split)
     split.set_defaults(run=_split)
 
 
 def _split(options: argparse.Namespace) -> int:
     from nertune.splitting import Plan, split_file, split_table
 
-    names = ("test", "validation", "folds", "few_shot", "seed", "group", "threshold", "format", "to")
-    manifest, said = split_file(options.file, options.out, Plan(**{name: getattr(options, name) for name in names}))
+    names = ("test", "validation", "folds", "few_shot", "seed", "group", "threshold", "to")
+    plan = Plan(
+        **{name: getattr(options, name) for name in names}, label_map=label_map_of(options), reading=reading_of(options)
+    )
+    manifest, said = split_file(options.file, options.out, plan)
     for line in said:
         say(line)
     if options.json:

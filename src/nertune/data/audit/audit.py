@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Unpack
 
 from nertune.data.audit.findings import At, Findings
 from nertune.data.audit.labels import Labels
@@ -21,7 +21,9 @@ from nertune.data.audit.spans import Quotes, check_spans
 from nertune.data.audit.surfaces import Surfaces
 from nertune.data.audit.texts import LineEnds, check_text
 from nertune.data.corpus import open_rows
+from nertune.data.formats.answers import Answers
 from nertune.data.mapping import Changes, LabelMap
+from nertune.data.source import ReadSettings
 from nertune.data.spans import HALF_OPEN, Convention, RawDocument, RawMention, Row
 from nertune.errors import DataError, InputError
 from nertune.schema import Document
@@ -57,11 +59,15 @@ class Input(NamedTuple):
 
 
 def inputs(
-    paths: Sequence[str | os.PathLike[str]], *, label_map: LabelMap | None = None, **reading: Any
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    label_map: LabelMap | None = None,
+    answers: Answers | None = None,
+    **reading: Unpack[ReadSettings],
 ) -> list[Input]:
     """Annotated files or folders to audit together, under the labels that `label_map` gives them.
 
-    `reading`: what else `open_rows` takes, but no `limit`.
+    `answers`, `reading`: what `open_rows` takes, but no `limit`.
     Raises InputError for a file that is named twice, and for one that can be read only once, such as a pipe.
     """
     found: list[Input] = []
@@ -73,7 +79,7 @@ def inputs(
             raise InputError(f"{shown}: named twice (as {known[real]}); every text of it would be found twice")
         known[real] = shown
         _check_regular(shown)
-        unmapped = partial(open_rows, path, **reading)
+        unmapped = partial(open_rows, path, answers=answers, **reading)
         found.append(Input(shown, partial(_open_mapped, unmapped, label_map) if label_map else unmapped))
     return found
 

@@ -49,6 +49,8 @@ class HuggingFace:
 
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
         """A document a row. Raises DataError, MissingExtraError without the extra `tables` where that is needed."""
+        if options.split is not None and not source.is_folder:
+            raise source.error(f"is a file, so it has no split {options.split!r} (--split is for folders)")
         if source.is_folder or arrow.is_table(source.head):
             sentences = _from_table(source, options)
         else:
@@ -90,11 +92,14 @@ def _from_table(source: Source, options: ReadOptions) -> Iterator[Sentence]:
             key = _tag_key(list(here))
         except _RowError as error:
             raise source.error(str(error)) from error
-        names = options.tag_names or features.class_names(table.features, here[key])
+        names: Sequence[str] | None = options.tag_names or features.class_names(table.features, here[key]) or None
         wanted = {name: here[name] for name in ("tokens", key, "text", "id") if name in here}
         for number, row in enumerate(table.rows(tuple(dict.fromkeys(wanted.values()))), 1):
             try:
-                yield _sentence({name: row[column] for name, column in wanted.items()}, key, names)._replace(row=number)
+                if names is None and _holds_numbers(row[here[key]]):
+                    names = features.beside(source.path, here[key])
+                value = {name: row[column] for name, column in wanted.items()}
+                yield _sentence(value, key, names or ())._replace(row=number)
             except _RowError as error:
                 raise source.error(f"row {number:,}: {error}") from error
 

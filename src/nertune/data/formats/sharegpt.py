@@ -17,7 +17,7 @@ from nertune.data.formats.rows import listed_format, opened_rows, write_data_set
 from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
-from nertune.data.wording import describe
+from nertune.data.wording import describe, listed
 
 __all__ = ["Sharegpt", "SharegptRow", "write_sharegpt"]
 
@@ -119,8 +119,7 @@ def _is_conversation(value: dict[str, object]) -> bool:
 def _exchange(record: Record, tags: _Tags | None) -> Exchange:
     key = next((key for key in _MESSAGES if key in record.value), "messages")
     if key not in record.value:
-        keys = ", ".join(map(repr, record.value)) or "not those that its columns name"
-        raise record.error(f"the record has no 'conversations' and no 'messages'; its keys are {keys:.200}")
+        raise record.error(f"the record has no 'conversations' and no 'messages'; its keys are {listed(record.value)}")
     messages = record.value[key]
     if not isinstance(messages, list) or not messages:
         raise record.error(f"{key!r} must be a list of messages, found {describe(messages)}")

@@ -95,7 +95,7 @@ def named(name: str, *, path: str) -> Format:
     """The format called `name`. Raises DataError with the nearest name there is."""
     if name in FORMATS:
         return FORMATS[name]
-    near = difflib.get_close_matches(name, FORMATS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name, FORMATS, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else ";"
     raise DataError(f"there is no format {name!r}{guess} Formats: {', '.join(FORMATS)}", path=path)
 
