@@ -33,7 +33,7 @@ AGAIN = Document.of("叶老桂在浙商银行", [("name", 0, 3)])
 def test_a_clean_file_ends_with_0(written, capsys):
     assert main(["data", "audit", written(GOOD)]) == 0
     out = capsys.readouterr().out
-    assert "entities, 1 documents, 2 entities\n" in out
+    assert "entities, 1 document, 2 entities\n" in out
     assert out.endswith("nothing found\n")
 
 

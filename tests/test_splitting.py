@@ -60,7 +60,7 @@ def test_three_parts_hold_every_document_with_its_id(source: Path, tmp_path: Pat
     assert sorted(sum(parts, ()), key=lambda d: str(d.id)) == sorted(everything, key=lambda d: str(d.id))
     side = [{document.id for document in part} & {"d0", "copya", "copyb"} for part in parts]
     assert sorted(map(len, side)) == [0, 0, 3]
-    assert "3 documents in 1 groups, the largest of 3" in said
+    assert "3 documents in 1 group, the largest of 3" in said
     assert "has no mention of 书名 (1 in all)" in said
     assert [line.split()[0] for line in table.splitlines()[1:]] == ["documents", "mentions", "人名", "地点", "书名"]
 

@@ -19,6 +19,7 @@ from typing import NamedTuple, TextIO
 from nertune import data
 from nertune.atomic import replacing
 from nertune.data.loss import Loss
+from nertune.data.wording import counted
 from nertune.errors import InputError
 from nertune.prompt import KNOWN_ANSWERS, PromptSpec, answer_format, load_template, strict
 from nertune.prompted import ROWS, PromptedRows
@@ -29,6 +30,7 @@ __all__ = ["Conversion", "convert"]
 _AS_THEY_ARE = data.LabelMap()
 _AS_TOLD = data.ReadSettings()
 _NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
+_PIECES = "mentions of several pieces"
 
 
 class Conversion(NamedTuple):
@@ -81,13 +83,13 @@ def convert(
             for missed in read.missed:
                 passage.list_missed(missed.line, missed.why, file)
         said = [
-            f"{source}: {read.format}, {passage.counts['read']:,} documents",
+            f"{source}: {read.format}, {counted(passage.counts['read'], 'document')}",
             *read.notes(),
             *label_map.notes(changes),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
-        said.append(f"{listed}: what was left out, a line for each of {passage.counts['listed']:,} documents")
+        said.append(f"{listed}: what was left out, {counted(passage.counts['listed'], 'line')}, each for a document")
     else:
         listed.unlink()
     if target_format in ROWS:
@@ -95,7 +97,7 @@ def convert(
     unlike = _unlike(target, target_format, passage.digests)
     if unlike:
         said.append(_not_alike(unlike, target_format))
-    said.append(f"{target}: {len(passage.digests):,} documents written as {target_format}")
+    said.append(f"{target}: {counted(len(passage.digests), 'document')} written as {target_format}")
     return Conversion(tuple(said), complete=not (passage.counts["listed"] or unlike))
 
 
@@ -166,7 +168,13 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
         if loss.left_out and (e := loss.entity) is not None
     ]
     entities += [
-        {"kind": _NOWHERE, "start": mention.start, "end": mention.end, "label": mention.label, "text": mention.text}
+        {
+            "kind": _PIECES if mention in row.raw.lost else _NOWHERE,
+            "start": mention.start,
+            "end": mention.end,
+            "label": mention.label,
+            "text": mention.text,
+        }
         for mention in row.lost
     ]
     whole = (
@@ -203,4 +211,5 @@ def _left_out_path(target: str) -> Path:
 
 def _not_alike(numbers: Sequence[int], format: str) -> str:
     first = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
-    return f"{len(numbers):,} documents do not come back alike: {format} cannot hold their entities ({first})"
+    do = "does" if len(numbers) == 1 else "do"
+    return f"{counted(len(numbers), 'document')} {do} not come back alike: {format} cannot hold the entities ({first})"

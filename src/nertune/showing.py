@@ -123,7 +123,7 @@ def _lines(number: int, row: data.Row, labels: Sequence[str]) -> Text:
     text = Text(visible(where + named) + "\n", style="dim")
     text.append_text(highlight(row.document.text, row.document.entities, labels))
     for mention in row.lost:
-        text.append(f"\n  not in the text: {visible(mention.shown)} {mention.label}", style="red")
+        text.append(f"\n  without a place in the text: {visible(mention.shown)} {mention.label}", style="red")
     return text.append("\n")
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from nertune import __version__, data
 from nertune.atomic import write_text
+from nertune.data.wording import counted
 from nertune.errors import InputError
 from nertune.export.folders import new_folder, refuse_existing
 from nertune.prompt import KNOWN_ANSWERS
@@ -120,7 +121,7 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     replace = _is_untouched_split(Path(out))
     corpus = data.read(source, answers=KNOWN_ANSWERS, **plan.reading)
     documents, changes = plan.label_map.apply(corpus.documents)
-    said = [f"{source}: read as {corpus.format}, {len(documents):,} documents"]
+    said = [f"{source}: read as {corpus.format}, {counted(len(documents), 'document')}"]
     said += [f"{source}: {note}" for note in (*corpus.notes, *plan.label_map.notes(changes))]
     said += _losses(writer, documents)
     groups = data.groups_of(documents, plan.group, threshold=plan.threshold)
@@ -144,10 +145,11 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
         write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     if plan.group != "none":
         alike = "texts that are alike" if plan.group == "near" else "equal texts"
-        said.append(
-            f"{alike} stay together: {together['documents_in_them']:,} documents in {together['together']:,} groups, "
-            f"the largest of {together['largest']:,}"
+        many, groups_of_them = (
+            counted(together["documents_in_them"], "document"),
+            counted(together["together"], "group"),
         )
+        said.append(f"{alike} stay together: {many} in {groups_of_them}, the largest of {together['largest']:,}")
     return manifest, [*said, *notes, *_missing(manifest)]
 
 

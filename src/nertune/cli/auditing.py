@@ -54,6 +54,7 @@ def add_audit(tasks: Commands) -> None:
 def _audit(options: argparse.Namespace) -> int:
     from nertune.auditing import Wanted, audit_files
     from nertune.data.audit import KINDS
+    from nertune.data.wording import counted
     from nertune.terminal import Meter, stdout
 
     wanted = Wanted(
@@ -74,10 +75,11 @@ def _audit(options: argparse.Namespace) -> int:
         say(line)
     if repair is not None:
         changes = ", ".join(f"{kind} {count:,}" for kind, count in sorted(repair.changes.items())) or "none"
-        say(f"{repair.path}: {repair.documents:,} documents written as {repair.format}; changes: {changes}")
+        say(f"{repair.path}: {counted(repair.documents, 'document')} written as {repair.format}; changes: {changes}")
         say(f"{repair.log}: every change, a line each")
         if repair.left_out:
-            say(f"{repair.left_out:,} mentions could not be written: they are in the log alone, as left-out")
+            left_out = counted(repair.left_out, "mention")
+            say(f"{left_out} could not be written: in the log alone, as left-out")
     if options.json:
         value = report.to_json() | ({} if repair is None else {"repair": repair._asdict()})
         print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive, similarity
+from nertune.cli.options import Commands, from_zero, label_map_of, map_option, number, positive, similarity
 from nertune.cli.reading import reading_of, reading_options
 
 __all__ = ["add_split"]
@@ -74,10 +73,7 @@ def _share(text: str) -> float | int:
     """A share from 0 to 1, without 1, or a whole number of documents."""
     if text.isdecimal():
         return int(text)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a share below 1 nor a number of documents")
     return value

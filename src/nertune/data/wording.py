@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["EXCERPT", "describe", "listed", "reason", "shortened", "visible"]
+__all__ = ["EXCERPT", "counted", "describe", "listed", "reason", "shortened", "visible"]
 
 EXCERPT = 30  # characters shown on either side of an error
 
@@ -22,6 +22,11 @@ def describe(value: object) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return f"an object with the keys {listed(value)}" if isinstance(value, dict) and value else "an empty object"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 document`, `2,000 documents`; `plural` where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def reason(error: BaseException) -> str:

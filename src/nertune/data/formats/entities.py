@@ -14,14 +14,16 @@ from nertune.data.loss import Expressed
 from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
+from nertune.data.tally import Tally
 from nertune.data.wording import describe
 from nertune.schema import Document
 
-__all__ = ["Entities"]
+__all__ = ["Entities", "count_passed"]
 
 _OFFSETS = (("start", "end"), ("start_idx", "end_idx"), ("start_offset", "end_offset"))
 _LABELS = ("label", "type", "entity_label", "entity_type")
 _SURFACES = ("text", "entity", "entity_text")
+_PASSED = (("relations", "relations"), ("Comments", "annotators' comments"), ("comments", "annotators' comments"))
 
 
 class Entities:
@@ -45,14 +47,15 @@ class Entities:
         its own label where none is. Raises DataError on a record of another shape.
         """
         wanted = frozenset(options.labels)
-        unnamed = 0
-        for number, record in enumerate(source.records(), 1):
+        tally = Tally(notes, limit=options.limit)
+        for record in source.records():
+            tally.next_document()
             mentions = self.mentions(record, wanted)
-            if options.limit is None or number <= options.limit:
-                unnamed += sum(mention.label not in wanted for mention in mentions)
+            if wanted:
+                unnamed = sum(mention.label not in wanted for mention in mentions)
+                tally.add("mentions with none of the wanted labels, kept under their own", count=unnamed)
+            count_passed(record, tally)
             yield RawDocument.of(record, record.string("text"), mentions)
-        if wanted and unnamed:
-            notes.append(f"mentions with none of the wanted labels, kept under their own: {unnamed:,}")
 
     @staticmethod
     def mentions(record: Record, wanted: frozenset[str] = frozenset()) -> tuple[RawMention, ...]:
@@ -66,6 +69,13 @@ class Entities:
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """One {"id", "text", "entities"} a line, atomically; `score` only where there is one."""
         write_jsonl((_row(document) for document in documents), path)
+
+
+def count_passed(record: Record, tally: Tally) -> None:
+    """Count what doccano exports besides entities: relations, and annotators' comments."""
+    for key, kind in _PASSED:
+        found = record.value.get(key)
+        tally.add(f"{kind} passed over", count=len(found) if isinstance(found, list) else 0)
 
 
 def _is_list_of_objects(value: object) -> bool:

@@ -18,7 +18,7 @@ from nertune.data.formats.tokens import tokens_of
 from nertune.data.loss import Expressed
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
-from nertune.data.wording import describe, shortened
+from nertune.data.wording import counted, describe, shortened
 from nertune.schema import Document
 
 __all__ = ["HuggingFace"]
@@ -115,7 +115,9 @@ def _sentence(value: Mapping[str, object], key: str, names: Sequence[str]) -> Se
     if not isinstance(tags, list):
         raise _RowError(f"{key!r} must be a list, found {describe(tags)}")
     if len(tags) != len(tokens):
-        raise _RowError(f"{_count(tokens, 'token')} and {_count(tags, 'tag')} in {key!r}; each token needs one")
+        raise _RowError(
+            f"{counted(len(tokens), 'token')} and {counted(len(tags), 'tag')} in {key!r}; each token needs one"
+        )
     text = text if isinstance(text, str) else None
     if any("\0" in held for held in (*tokens, text or "")):
         raise _RowError("holds a NUL character; remove it")
@@ -149,7 +151,3 @@ def _name(tag: object, key: str, names: Sequence[str]) -> str:
 
 def _holds_numbers(tags: object) -> bool:
     return isinstance(tags, list) and any(type(tag) is int for tag in tags)
-
-
-def _count(items: Sequence[object], noun: str) -> str:
-    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"

@@ -24,7 +24,7 @@ from nertune.schema import Document, Entity
 __all__ = ["LabelStudio"]
 
 _FROM, _TO = "label", "text"  # the names of the tags in the labeling configuration that the docs show
-_EXPORTED = {"annotator", "annotation_id", "lead_time"}  # keys of every row of JSON-MIN
+_EXPORTED = {"annotator", "annotation_id"}  # keys of every row of JSON-MIN
 
 
 class LabelStudio:
