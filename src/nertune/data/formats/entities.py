@@ -1,13 +1,14 @@
 """The `entities` format: {"text", "entities": [{"start", "end", "label", "text"}]}, JSON array or JSONL.
 
 Our own form (written as JSONL, half-open) and a family of others: doccano's exports, CMeEE's array, the sets that name
-their keys entity_text and entity_label. What extraction writes is read back too; its further keys are passed over.
+their keys entity_text and entity_label, Prodigy's tasks, whose list is `spans`. What extraction writes is read back too; its
+further keys are passed over.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nertune.data.atomic import write_jsonl
 from nertune.data.loss import Expressed
@@ -23,6 +24,7 @@ __all__ = ["Entities", "count_passed"]
 _OFFSETS = (("start", "end"), ("start_idx", "end_idx"), ("start_offset", "end_offset"))
 _LABELS = ("label", "type", "entity_label", "entity_type")
 _SURFACES = ("text", "entity", "entity_text")
+_REFUSED = ("reject", "ignore")  # answers of Prodigy's users
 _PASSED = (("relations", "relations"), ("Comments", "annotators' comments"), ("comments", "annotators' comments"))
 
 
@@ -37,7 +39,8 @@ class Entities:
         """Whether every record holds a text and a list of entity objects."""
         values = [record.value for record in source.first_records]
         return bool(values) and all(
-            isinstance(value.get("text"), str) and _is_list_of_objects(value.get("entities")) for value in values
+            isinstance(value.get("text"), str) and (_is_list_of_objects(value.get("entities")) or _is_of_prodigy(value))
+            for value in values
         )
 
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
@@ -49,6 +52,9 @@ class Entities:
         wanted = frozenset(options.labels)
         tally = Tally(notes, limit=options.limit)
         for record in source.records():
+            if record.value.get("answer") in _REFUSED and _is_of_prodigy(record.value):
+                tally.add("tasks that were rejected or ignored in Prodigy, passed over")
+                continue
             tally.next_document()
             mentions = self.mentions(record, wanted)
             if wanted:
@@ -59,7 +65,7 @@ class Entities:
 
     @staticmethod
     def mentions(record: Record, wanted: frozenset[str] = frozenset()) -> tuple[RawMention, ...]:
-        """The mentions under "entities", with the `wanted` of several names. Raises DataError for another shape."""
+        """The mentions under "entities" or "spans", with the `wanted` of several names. Raises DataError for another shape."""
         return tuple(_mention(record, position, item, wanted) for position, item in enumerate(_entities(record), 1))
 
     def express(self, document: Document) -> Expressed:
@@ -82,12 +88,20 @@ def _is_list_of_objects(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
+def _is_of_prodigy(value: Mapping[str, object]) -> bool:
+    """Whether this is a task of Prodigy: it has the hash of one, and its spans, if it has any, are objects."""
+    return "_task_hash" in value and "entities" not in value and _is_list_of_objects(value.get("spans", []))
+
+
 def _entities(record: Record) -> list[object]:
-    if "entities" not in record.value:
+    if _is_of_prodigy(record.value):
+        key, entities = "spans", record.value.get("spans", [])
+    elif "entities" in record.value:
+        key, entities = "entities", record.value["entities"]
+    else:
         raise record.lacking("entities")
-    entities = record.value["entities"]
     if not isinstance(entities, list):
-        raise record.error(f"'entities' must be a list, found {describe(entities)}")
+        raise record.error(f"{key!r} must be a list, found {describe(entities)}")
     return entities
 
 

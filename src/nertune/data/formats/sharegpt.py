@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from nertune.data.formats.dataset_info import TAGS
 from nertune.data.formats.exchange import Exchange, documents
 from nertune.data.formats.frame import MARKER
 from nertune.data.formats.rows import listed_format, opened_rows, write_data_set
@@ -23,13 +24,6 @@ __all__ = ["Sharegpt", "SharegptRow", "write_sharegpt"]
 
 _NO_TEXT = f"no text: the prompt has no line {MARKER}, and one prompt alone does not tell where its sentence stands"
 _MESSAGES = ("conversations", "messages")
-_TAGS = {
-    "role_tag": "from",
-    "content_tag": "value",
-    "user_tag": "human",
-    "assistant_tag": "gpt",
-    "system_tag": "system",
-}
 
 
 class SharegptRow(NamedTuple):
@@ -96,7 +90,7 @@ def write_sharegpt(rows: Iterable[SharegptRow], path: str | os.PathLike[str]) ->
 
     Raises as `write_data_set` does.
     """
-    entry = {"formatting": "sharegpt", "columns": {"messages": "conversations"}, "tags": _TAGS}
+    entry = {"formatting": "sharegpt", "columns": {"messages": "conversations"}, "tags": TAGS}
     write_data_set(map(_row, rows), Path(path), lambda first: entry)
 
 
