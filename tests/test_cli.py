@@ -460,6 +460,14 @@ def test_an_option_that_would_do_nothing_is_refused(capsys, annotated, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("source", "target"), [("a.jsonl", "a.jsonl"), ("a.left-out.jsonl", "a")])
+def test_convert_replaces_nothing_of_its_source(capsys, annotated, tmp_path, source, target):
+    content = annotated.read_bytes()
+    (tmp_path / source).write_bytes(content)
+    assert "would be replaced" in _refused(capsys, ["data", "convert", str(tmp_path / source), str(tmp_path / target)])
+    assert (tmp_path / source).read_bytes() == content
+
+
 def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")

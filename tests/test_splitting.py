@@ -102,6 +102,15 @@ def test_labels_are_mapped_before_the_split_and_the_command_says_so(source: Path
     assert files(tmp_path / "again") == files(out)
 
 
+def test_a_part_of_a_split_is_not_replaced_by_its_own_parts(source: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "parts"
+    run(capsys, source, "--out", out)
+    before = files(out)
+    code, _, said = run(capsys, out / "train.jsonl", "--out", out)
+    assert (code, "which the parts would replace; name another folder" in said) == (2, True)
+    assert files(out) == before
+
+
 def test_what_can_be_read_only_once_is_not_split(tmp_path: Path, capsys: Any) -> None:
     os.mkfifo(tmp_path / "pipe")
     code, _, said = run(capsys, tmp_path / "pipe", "--out", tmp_path / "parts")

@@ -61,22 +61,19 @@ def convert(
     Raises DataError for what cannot be read, InputError when both are the same file, for labels that the answers cannot
     write, and for a template, an answer or a scheme where the target has none, DiskSpaceError.
     """
-    if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
-        raise InputError(f"{target}: source and target are the same file")
     listed = _left_out_path(target)
+    for written in (Path(target), listed):
+        if Path(source).exists() and written.exists() and written.samefile(source):
+            raise InputError(f"{written}: is the file to be converted, and would be replaced; name another target")
     with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as read:
         rows: Iterable[data.Row] = read
         changes = data.Changes()
-        if template is not None and target_format not in ROWS:
-            raise InputError(f"--template {template}: {target_format} has no prompts; it is for {' and '.join(ROWS)}")
         if target_format in ROWS and scheme is None:
             labels, rows = _labelled(source, reading, read, label_map)
-            spec = PromptSpec(
-                load_template(template or "cluener"), labels, strict(answer_format(answer or "json")).form
-            )
-            writer: data.Writer = PromptedRows(target_format, spec)
+            prompt, form = load_template(template or "cluener"), strict(answer_format(answer or "json")).form
+            writer: data.Writer = PromptedRows(target_format, PromptSpec(prompt, labels, form))
         else:
-            writer = _writer(target_format, target, answer, scheme)
+            writer = _writer(target_format, target, template, answer, scheme)
         passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
@@ -89,7 +86,7 @@ def convert(
             *passage.losses(),
         ]
     if passage.counts["listed"]:
-        said.append(f"{listed}: what was left out, {counted(passage.counts['listed'], 'line')}, each for a document")
+        said.append(f"{listed}: what was left out of {counted(passage.counts['listed'], 'document')}, a line each")
     else:
         listed.unlink()
     if target_format in ROWS:
@@ -101,7 +98,12 @@ def convert(
     return Conversion(tuple(said), complete=not (passage.counts["listed"] or unlike))
 
 
-def _writer(format: str, target: str, answer: str | None, scheme: data.Scheme | None) -> data.Writer:
+def _writer(
+    format: str, target: str, template: str | None, answer: str | None, scheme: data.Scheme | None
+) -> data.Writer:
+    """What writes documents alone. Raises InputError for what it has no use for."""
+    if template is not None:
+        raise InputError(f"--template {template}: {format} has no prompts; it is for {' and '.join(ROWS)}")
     if answer is not None and format != "inline":
         raise InputError(f"--answer {answer}: {format} holds no answers; it is for {', '.join(ROWS)} and inline")
     if format != "inline" or scheme is not None:

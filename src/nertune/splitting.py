@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -117,6 +118,8 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     plan = plan.settled()
     if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
         raise InputError(f"{source}: the manifest names its digest, and this can be read once; save it to a file first")
+    if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(out)):
+        raise InputError(f"{source}: is in {out}, which the parts would replace; name another folder")
     writer = data.writer(plan.to, path=out)
     replace = _is_untouched_split(Path(out))
     corpus = data.read(source, answers=KNOWN_ANSWERS, **plan.reading)

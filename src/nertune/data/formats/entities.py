@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 
 from nertune.data.atomic import write_jsonl
-from nertune.data.loss import Expressed
+from nertune.data.loss import Expressed, one_score
 from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
@@ -69,8 +69,8 @@ class Entities:
         return tuple(_mention(record, position, item, wanted) for position, item in enumerate(_entities(record), 1))
 
     def express(self, document: Document) -> Expressed:
-        """All of it."""
-        return Expressed(document)
+        """All but the scores of place and label."""
+        return one_score(document)
 
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """One {"id", "text", "entities"} a line, atomically; `score` only where there is one."""
