@@ -25,6 +25,7 @@ __all__ = [
     "NotJsonError",
     "Record",
     "checked_record",
+    "elements_of",
     "iter_records",
     "label_problem",
     "line_record",
@@ -153,6 +154,15 @@ def _whole_line(file: BinaryIO, raw: bytes, path: str, number: int) -> str:
         message = f"the line is longer than {_LONGEST >> 20} MiB, which no record is; is this the right file?"
         raise DataError(message, path=path, line=number)
     return decoded(raw, path, number)
+
+
+def elements_of(file: BinaryIO, path: str) -> Iterator[tuple[object, str]]:
+    """The elements of an open file that is one JSON array, each with what stands for it.
+
+    Raises DataError as `records_of` does, but for elements that are no records.
+    """
+    window = _Window(file, without_bom(file.read(_PIECE), path), path, 1)
+    yield from _array(window, path, lambda value, raw, path, line: (value, raw))
 
 
 def line_record(line: str, start: int, path: str, number: int) -> Record:
