@@ -78,7 +78,7 @@ def _audit(options: argparse.Namespace) -> int:
         say(f"{repair.path}: {counted(repair.documents, 'document')} written as {repair.format}; changes: {changes}")
         say(f"{repair.log}: every change, a line each")
         if repair.left_out:
-            left_out = counted(repair.left_out, "mention")
+            left_out = counted(repair.left_out, "mention or document", "mentions or documents")
             say(f"{left_out} could not be written: in the log alone, as left-out")
     if options.json:
         value = report.to_json() | ({} if repair is None else {"repair": repair._asdict()})

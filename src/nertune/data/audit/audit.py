@@ -23,7 +23,7 @@ from nertune.data.audit.texts import LineEnds, check_text
 from nertune.data.corpus import open_rows
 from nertune.data.formats.answers import Answers
 from nertune.data.mapping import Changes, LabelMap
-from nertune.data.source import ReadSettings
+from nertune.data.source import Missed, ReadSettings
 from nertune.data.spans import HALF_OPEN, Convention, RawDocument, RawMention, Row
 from nertune.errors import DataError, InputError
 from nertune.schema import Document
@@ -43,6 +43,10 @@ class Opened(Protocol):
     @property
     def convention(self) -> Convention:
         """How their file counts; known once the first row was read."""
+
+    @property
+    def missed(self) -> Sequence[Missed]:
+        """The records so far that could not be read."""
 
     def __iter__(self) -> Iterator[Row]:
         """The rows, once."""
@@ -101,6 +105,10 @@ class _Mapped:
     def convention(self) -> Convention:
         return self._opened.convention
 
+    @property
+    def missed(self) -> Sequence[Missed]:
+        return self._opened.missed
+
     def __iter__(self) -> Iterator[Row]:
         return self._map.rows(self._opened, self._changes)
 
@@ -125,7 +133,7 @@ def in_memory(documents: Sequence[Document], name: str = "documents") -> Input:
 class _Documents:
     """Documents as `open_rows` would give them."""
 
-    format, convention = "documents", HALF_OPEN
+    format, convention, missed = "documents", HALF_OPEN, ()
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = documents
@@ -217,6 +225,7 @@ class _Audit:
 
     def read(self, name: str, opened: Opened) -> None:
         """A file was read for the first time."""
+        self.findings.add_unread(name, opened.missed)
         before = sum(file.documents for file in self.audited), sum(file.mentions for file in self.audited)
         documents, mentions = self._documents - before[0], self._mentions - before[1]
         self.audited.append(Audited(name, opened.format, documents, mentions, opened.notes()))

@@ -138,7 +138,8 @@ def _chosen(source: Source, splits: Sequence[str], split: str | None) -> str:
         return str(split)
     asked = "" if split is None else f"has no split {split!r}; it "
     raise source.error(
-        f"{asked}holds the splits {', '.join(repr(shortened(split)) for split in splits[:20])}; name one (--split)"
+        f"{asked}holds the splits {', '.join(repr(shortened(split)) for split in splits[:20])}; "
+        "name one (--split), or its own folder or file"
     )
 
 
