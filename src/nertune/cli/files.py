@@ -20,9 +20,13 @@ def add_data(commands: Commands) -> None:
     data = commands.add_parser("data", help="annotated files").add_subparsers(
         required=True, metavar="TASK", parser_class=Parser
     )
-    convert = data.add_parser("convert", help="from one format to another, round trip checked")
-    convert.add_argument("source", metavar="SRC")
-    convert.add_argument("target", metavar="DST")
+    convert = data.add_parser(
+        "convert",
+        help="from one format to another, round trip checked",
+        epilog="Exit code 3 where DST does not hold all of SRC: DST.left-out.jsonl lists what it does not.",
+    )
+    convert.add_argument("source", metavar="SRC", help="annotated file or folder")
+    convert.add_argument("target", metavar="DST", help="file or folder to write; one that is there is replaced")
     convert.add_argument(
         "--to",
         dest="target_format",

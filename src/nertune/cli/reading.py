@@ -35,7 +35,7 @@ def reading_options(parser: argparse.ArgumentParser, file: str = "FILE") -> None
         "--joiner",
         choices=("auto", "space", "none"),
         default="auto",
-        help="conll, hf: what stands between tokens; auto: told from the script (default: %(default)s)",
+        help="conll, hf, spacy: what stands between tokens; auto: told from the script (default: %(default)s)",
     )
     group.add_argument("--split", metavar="NAME", help="hf: the split of a folder that holds several")
     group.add_argument(

@@ -14,7 +14,7 @@ __all__ = ["add_show"]
 
 def add_show(tasks: Any) -> None:
     show = tasks.add_parser("show", help="pages through documents, entities in colour")
-    show.add_argument("source", metavar="FILE")
+    show.add_argument("source", metavar="FILE", help="annotated file or folder")
     show.add_argument(
         "--label", dest="labels", action="append", default=[], metavar="L", help="only with such a mention; repeatable"
     )

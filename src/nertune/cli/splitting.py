@@ -14,7 +14,7 @@ __all__ = ["add_split"]
 
 def add_split(tasks: Commands) -> None:
     split = tasks.add_parser("split", help="train, validation and test parts, folds, or a few examples of each label")
-    split.add_argument("file", metavar="FILE", help="annotated file")
+    split.add_argument("file", metavar="FILE", help="annotated file or folder")
     split.add_argument(
         "--out",
         required=True,
