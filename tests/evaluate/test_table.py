@@ -10,7 +10,16 @@ from rich.table import Table
 
 from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
-from nertune.evaluate.table import comparison_table, markdown_table, published_table, score_table, semeval_table
+from nertune.evaluate.compare import compare
+from nertune.evaluate.compare_table import difference_table
+from nertune.evaluate.table import (
+    comparison_table,
+    markdown_table,
+    published_table,
+    scheme_table,
+    score_table,
+    semeval_table,
+)
 from nertune.schema import Document, Entity, Mention, Prediction
 
 TEXT = "甲乙甲"
@@ -23,9 +32,9 @@ def scored(*spans: tuple[str, int, int], invented: tuple[str, str] | None = None
     return evaluate(GOLD, [Prediction(TEXT, entities, ungrounded)])
 
 
-def lines(table: Table) -> list[list[str]]:
+def lines(table: Table, *, width: int = 200) -> list[list[str]]:
     out = StringIO()
-    Console(file=out, width=200).print(table)
+    Console(file=out, width=width).print(table)
     return [line.replace("│", " ").replace("┃", " ").split() for line in out.getvalue().splitlines()]
 
 
@@ -35,16 +44,36 @@ def words(table: Table) -> str:
 
 def test_score_table_rows() -> None:
     shown = lines(score_table(scored(("name", 0, 1)), measure="span"))
-    assert ["label", "precision", "recall", "F1", "support"] in shown
-    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "1"] in shown
-    assert ["name", "1.0000", "0.5000", "0.6667", "2"] in shown
-    assert ["micro", "1.0000", "0.3333", "0.5000", "3"] in shown
-    assert ["macro", "0.5000", "0.2500", "0.3333", "3"] in shown
+    assert ["label", "precision", "recall", "F1", "95%", "interval", "support"] in shown
+    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "0.0000", "to", "0.0000", "1"] in shown
+    assert ["name", "1.0000", "0.5000", "0.6667", "0.6667", "to", "0.6667", "2"] in shown
+    assert ["micro", "1.0000", "0.3333", "0.5000", "0.5000", "to", "0.5000", "3"] in shown
+    assert ["macro", "0.5000", "0.2500", "0.3333", "0.3333", "to", "0.3333", "3"] in shown
 
 
 def test_score_table_of_the_other_measure_differs() -> None:
     shown = lines(score_table(scored(("name", 0, 1)), measure="text"))
-    assert ["name", "1.0000", "1.0000", "1.0000", "1"] in shown
+    assert ["name", "1.0000", "1.0000", "1.0000", "1.0000", "to", "1.0000", "1"] in shown
+
+
+def test_a_score_without_an_interval_shows_a_dash() -> None:
+    result = evaluate(GOLD, [Prediction(TEXT)], resamples=0)
+    assert ["name", "0.0000", "0.0000", "0.0000", "—", "2"] in lines(score_table(result, measure="span"))
+
+
+def test_a_long_label_takes_no_column_from_the_numbers() -> None:
+    label = "organisations of every kind, with all that belongs to them 组织机构名称（全称，含下属部门与分支机构）"
+    gold = [Document.of(TEXT, [(label, 0, 1)])]
+    result = evaluate(gold, [Prediction(TEXT, gold[0].entities)])
+    compared = compare(gold, [Prediction(TEXT)], [Prediction(TEXT)], resamples=1, shuffles=1)
+    for table, figures in (
+        (score_table(result, measure="span"), "1.0000 1.0000 1.0000 1.0000 to 1.0000 1"),
+        (comparison_table(result, result, measure="span"), "1.0000 1.0000 +0.0000 1.0000 1.0000 1"),
+        (scheme_table(result, scheme="exact"), "1 0 0 0 0 1.0000 1.0000 1.0000 1"),
+        (difference_table(compared, measure="span"), "0.0000 0.0000 +0.0000 +0.0000 to +0.0000 1.000 1"),
+    ):
+        rows = [" ".join(line) for line in lines(table, width=80)]
+        assert any(row.startswith("organisation") and row.endswith(figures) for row in rows), rows
 
 
 @pytest.mark.parametrize(("measure", "compares"), [("text", "(label, text)"), ("span", "(label, start, end)")])
@@ -95,12 +124,12 @@ def test_comparing_scores_on_different_gold_is_said() -> None:
 def test_markdown_table() -> None:
     text = markdown_table(scored(("name", 0, 1)), measure="span")
     assert text.splitlines()[2:] == [
-        "| label | precision | recall | F1 | support |",
-        "|---|---:|---:|---:|---:|",
-        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | 1 |",
-        "| name | 1.0000 | 0.5000 | 0.6667 | 2 |",
-        "| **micro** | 1.0000 | 0.3333 | 0.5000 | 3 |",
-        "| **macro** | 0.5000 | 0.2500 | 0.3333 | 3 |",
+        "| label | precision | recall | F1 | 95% interval | support |",
+        "|---|---:|---:|---:|---:|---:|",
+        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | 0.0000 to 0.0000 | 1 |",
+        "| name | 1.0000 | 0.5000 | 0.6667 | 0.6667 to 0.6667 | 2 |",
+        "| **micro** | 1.0000 | 0.3333 | 0.5000 | 0.5000 to 0.5000 | 3 |",
+        "| **macro** | 0.5000 | 0.2500 | 0.3333 | 0.3333 to 0.3333 | 3 |",
     ]
 
 
@@ -122,6 +151,14 @@ def test_semeval_table_shows_the_counts_of_each_scheme() -> None:
     shown = lines(semeval_table(scored(("name", 0, 1), ("name", 1, 3))))
     assert ["strict", "1", "1", "0", "1", "0", "0.5000", "0.3333", "0.4000"] in shown
     assert ["partial", "1", "0", "1", "1", "0", "0.7500", "0.5000", "0.6000"] in shown
+
+
+def test_scheme_table_shows_the_counts_of_each_label() -> None:
+    shown = lines(scheme_table(scored(("name", 0, 1), ("name", 1, 3)), scheme="partial"))
+    assert ["name", "1", "0", "1", "0", "0", "0.7500", "0.7500", "0.7500", "2"] in shown
+    assert ["a[b]|c", "0", "0", "0", "1", "0", "0.0000", "0.0000", "0.0000", "1"] in shown
+    assert ["micro", "1", "0", "1", "1", "0", "0.7500", "0.5000", "0.6000", "3"] in shown
+    assert ["macro", "0.3750", "0.3750", "0.3750", "3"] in shown
 
 
 def test_tables_of_nothing() -> None:

@@ -35,8 +35,8 @@ def evaluate(
 
     `text` compares sets of (label, text) per document, `span` sets of (label, start, end); `partial` and the rest of the
     SemEval family match mentions that overlap (`semeval.py`). What the model named and the text does not hold counts as
-    predicted in all (`measures.predicted_keys` says why). Every document counts,
-    also one without entities, and also one whose answer was invalid or cut off: it has predicted what could be read.
+    predicted in all (`measures.predicted_keys` says why). Every document counts, also one without entities, and one whose
+    answer was invalid or cut off: it has predicted what could be read.
 
     0/0 is 0 throughout: with nothing predicted precision is 0; with nothing gold recall is 0; with neither, all
     values are 0 and the support is 0, also the macro, which then has no labels to average.
@@ -126,8 +126,7 @@ def _without_counts(scores: Scores) -> Scores:
 
 
 def check_pairs(gold: Sequence[Document], predicted: Sequence[Prediction]) -> None:
-    """Raises InputError, naming the first such document (counted from 1), when the two differ in length or in a text."""
-    """Raises InputError where the two differ in length or in a text, naming the first such document."""
+    """Raises InputError where the two differ in length or in a text, naming the first such document, counted from 1."""
     # A text that differs is looked for before the end of the shorter side: it shows where the two lost step.
     for index, (document, prediction) in enumerate(zip_longest(gold, predicted), start=1):
         left = None if document is None else document.text
