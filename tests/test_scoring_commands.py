@@ -121,6 +121,13 @@ def test_the_report_tells_what_the_tool_was_trained_on(capsys: Any, gold: Path, 
     }
 
 
+def test_a_folder_of_predictions_is_no_run(gold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.write(DOCUMENTS, tmp_path / "theirs", format="brat")
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", str(gold), "theirs", "--out", "out"]) == 0
+    assert json.loads(Path("out/report.json").read_text(encoding="utf-8"))["title"] == "theirs on gold.jsonl"
+
+
 def test_a_place_that_cannot_be_a_folder_is_told_before_the_work(capsys: Any, gold: Path, tmp_path: Path) -> None:
     for command in (["score", str(gold), str(gold)], ["evaluate", "http://127.0.0.1:9/v1#m", "--data", str(gold)]):
         assert main([*command, "--out", str(gold)]) == 2

@@ -97,7 +97,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from nertune.commands import evaluate_on
 
     evaluation = evaluate_on(
-        recognizer, documents, out=options.out, source=options.data, model=options.model, train=train
+        recognizer,
+        documents,
+        out=options.out,
+        source=options.data,
+        model=options.model,
+        run=Path(run) if Path(run).is_dir() else None,
+        train=train,
     )
     show_scores(evaluation, options)
     return 0

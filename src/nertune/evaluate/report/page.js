@@ -225,9 +225,11 @@
       title: there.has(number) ? "show this sentence" : "left out to keep this file small"}, "text " + number);
     const examples = (item) => h("div.filters", null, item.examples.map((example) => goto(example.document)));
     const side = (label) => label === null ? "nothing" : h("span.tag", {"--c": colourOf(label), lang: tongue(label)}, shown(label));
+    const first = ({gold, predicted, context}) => h("p.soft", {lang: tongue(context)},
+      h("b", null, gold ? gold.text : "nothing"), " → ", h("b", null, predicted ? predicted.text : "nothing"), ": ", context);
     const patterns = D.errors.patterns.map((item) => h("div.item", null,
       h("p", null, h("span.count", null, whole(item.count) + "×"), h("span.soft", null, item.class + ": "), side(item.gold), " → ", side(item.predicted)),
-      h("p.soft", {lang: tongue(item.examples[0].context)}, item.examples[0].context), examples(item)));
+      first(item.examples[0]), examples(item)));
     const repeated = D.errors.mistakes.map((item) => h("div.item", null,
       h("p", null, h("span.count", null, whole(item.count) + "×"), h("span.soft", null, item.class + ": "), name(item.gold), " → ", name(item.predicted)),
       examples(item)));
@@ -323,7 +325,7 @@
     };
     const left = D.total - D.documents.length;
     main.append(h("section", {id: "sentences"}, h("h2", null, "Sentences"),
-      h("p.soft", null, "Annotated on the left, predicted on the right. Dashed and ✗: wrong, with its class. Keys: / searches, ← and → turn pages.",
+      h("p.soft", null, "Annotated, and beside or below it predicted. Dashed and ✗: wrong, with its class. Keys: / searches, ← and → turn pages.",
         left ? ` ${whole(left)} of ${whole(D.total)} texts, right ones first, are left out to keep this file small.` : ""),
       h("div.filters", null, view.search, view.kind, view.label, h("label", null, view.wrong, "only wrong ones"), view.chips, view.count),
       h("div.legend", null, D.labels.slice(0, MOST_LABELS).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), shown(name)))),
