@@ -45,32 +45,39 @@ def words(table: Table) -> str:
 def test_score_table_rows() -> None:
     shown = lines(score_table(scored(("name", 0, 1)), measure="span"))
     assert ["label", "precision", "recall", "F1", "95%", "interval", "support"] in shown
-    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "0.0000", "to", "0.0000", "1"] in shown
-    assert ["name", "1.0000", "0.5000", "0.6667", "0.6667", "to", "0.6667", "2"] in shown
-    assert ["micro", "1.0000", "0.3333", "0.5000", "0.5000", "to", "0.5000", "3"] in shown
-    assert ["macro", "0.5000", "0.2500", "0.3333", "0.3333", "to", "0.3333", "3"] in shown
+    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "—", "1"] in shown
+    assert ["name", "1.0000", "0.5000", "0.6667", "—", "2"] in shown
+    assert ["micro", "1.0000", "0.3333", "0.5000", "—", "3"] in shown
+    assert ["macro", "0.5000", "0.2500", "0.3333", "—", "3"] in shown
 
 
 def test_score_table_of_the_other_measure_differs() -> None:
     shown = lines(score_table(scored(("name", 0, 1)), measure="text"))
-    assert ["name", "1.0000", "1.0000", "1.0000", "1.0000", "to", "1.0000", "1"] in shown
+    assert ["name", "1.0000", "1.0000", "1.0000", "—", "1"] in shown
 
 
-def test_a_score_without_an_interval_shows_a_dash() -> None:
-    result = evaluate(GOLD, [Prediction(TEXT)], resamples=0)
-    assert ["name", "0.0000", "0.0000", "0.0000", "—", "2"] in lines(score_table(result, measure="span"))
+def test_each_row_shows_the_interval_of_its_f1() -> None:
+    result = evaluate(GOLD * 9, [Prediction(TEXT), *[Prediction(TEXT, GOLD[0].entities)] * 8])
+    scores = result.metrics["span"]
+    shown, text = lines(score_table(result, measure="span")), markdown_table(result, measure="span")
+    for name, score in (("name", scores.labels["name"]), ("micro", scores.micro), ("macro", scores.macro)):
+        low, high = (f"{value:.4f}" for value in score.ci95 or ())
+        assert low < f"{score.f1:.4f}" < high
+        assert [low, "to", high] in [line[4:7] for line in shown if line[:1] == [name]]
+        assert f"| {low} to {high} |" in text
+    assert "9 documents, micro F1 " in words(score_table(result, measure="span"))
 
 
 def test_a_long_label_takes_no_column_from_the_numbers() -> None:
     label = "organisations of every kind, with all that belongs to them 组织机构名称（全称，含下属部门与分支机构）"
-    gold = [Document.of(TEXT, [(label, 0, 1)])]
-    result = evaluate(gold, [Prediction(TEXT, gold[0].entities)])
-    compared = compare(gold, [Prediction(TEXT)], [Prediction(TEXT)], resamples=1, shuffles=1)
+    gold = [Document.of(TEXT, [(label, 0, 1)])] * 2
+    result = evaluate(gold, [Prediction(TEXT, gold[0].entities)] * 2)
+    compared = compare(gold, [Prediction(TEXT)] * 2, [Prediction(TEXT)] * 2, resamples=9, shuffles=1)
     for table, figures in (
-        (score_table(result, measure="span"), "1.0000 1.0000 1.0000 1.0000 to 1.0000 1"),
-        (comparison_table(result, result, measure="span"), "1.0000 1.0000 +0.0000 1.0000 1.0000 1"),
-        (scheme_table(result, scheme="exact"), "1 0 0 0 0 1.0000 1.0000 1.0000 1"),
-        (difference_table(compared, measure="span"), "0.0000 0.0000 +0.0000 +0.0000 to +0.0000 1.000 1"),
+        (score_table(result, measure="span"), "1.0000 1.0000 1.0000 1.0000 to 1.0000 2"),
+        (comparison_table(result, result, measure="span"), "1.0000 1.0000 +0.0000 1.0000 1.0000 2"),
+        (scheme_table(result, scheme="exact"), "2 0 0 0 0 1.0000 1.0000 1.0000 2"),
+        (difference_table(compared, measure="span"), "0.0000 0.0000 +0.0000 +0.0000 to +0.0000 1.000 2"),
     ):
         rows = [" ".join(line) for line in lines(table, width=80)]
         assert any(row.startswith("organisation") and row.endswith(figures) for row in rows), rows
@@ -87,7 +94,7 @@ def test_every_table_says_what_it_measures(measure: str, compares: str) -> None:
     ):
         assert f"Measure {measure}: sets of {compares}" in said
         assert "against gold" in said or "Mine [bold]" in said
-        assert "1 document, micro F1" in said
+        assert "1 document." in said
 
 
 def test_comparison_table_rows() -> None:
@@ -126,10 +133,10 @@ def test_markdown_table() -> None:
     assert text.splitlines()[2:] == [
         "| label | precision | recall | F1 | 95% interval | support |",
         "|---|---:|---:|---:|---:|---:|",
-        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | 0.0000 to 0.0000 | 1 |",
-        "| name | 1.0000 | 0.5000 | 0.6667 | 0.6667 to 0.6667 | 2 |",
-        "| **micro** | 1.0000 | 0.3333 | 0.5000 | 0.5000 to 0.5000 | 3 |",
-        "| **macro** | 0.5000 | 0.2500 | 0.3333 | 0.3333 to 0.3333 | 3 |",
+        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | — | 1 |",
+        "| name | 1.0000 | 0.5000 | 0.6667 | — | 2 |",
+        "| **micro** | 1.0000 | 0.3333 | 0.5000 | — | 3 |",
+        "| **macro** | 0.5000 | 0.2500 | 0.3333 | — | 3 |",
     ]
 
 

@@ -42,8 +42,8 @@ def evaluate(
     values are 0 and the support is 0, also the macro, which then has no labels to average.
 
     `seconds` is the time that the predictions took. `seed` (from 0) fixes the `resamples` that the intervals are of, the
-    same documents for all measures; with 0 resamples there are no intervals. The interval of a label leaves out resamples
-    in which it is neither gold nor predicted.
+    same documents for all measures; with 0 resamples there are no intervals, nor of a single document, from which nothing
+    can be drawn but itself. The interval of a label leaves out resamples in which it is neither gold nor predicted.
 
     Raises InputError when the two differ in length or in a text, naming the first such document (counted from 1),
     and when `seconds` is not above 0 or `seed` is below 0.
@@ -57,7 +57,7 @@ def evaluate(
     unit_D, size = units(len(gold), len(found.labels), seed=seed)
     counts = count(found, unit_D, size)
     drawn: list[ResampledF1 | None] = [None] * len(counts.by_measure)
-    if resamples and size:
+    if resamples and len(gold) > 1:
         drawn = [*resampled_f1(list(counts.by_measure.values()), seed=seed, resamples=resamples)]
     scores = {
         measure: _scores(counts.labels, table.sum(axis=0), moved)
