@@ -7,13 +7,12 @@ lists of examples are bounded, in an order that equal input always gives.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nertune.errors import InputError
 from nertune.evaluate.breakdowns import Breakdown, breakdowns, surfaces
 from nertune.evaluate.findings import GOLD_ONLY, KINDS, PREDICTED_ONLY, Finding, Kind, findings
-from nertune.evaluate.matching import Matching, match
 from nertune.evaluate.scoring import check_pairs
 from nertune.schema import Document, Entity, Mention, Prediction
 
@@ -141,19 +140,19 @@ def analyse(
     predicted: Sequence[Prediction],
     *,
     train: Sequence[Document] | None = None,
-    matching: Callable[[Iterable[Entity], Iterable[Entity]], Matching] = match,
     high_score: float = HIGH_SCORE,
 ) -> ErrorReport:
     """Class everything that is annotated or predicted, pair by pair, and say where the errors are.
 
-    `train`: what the model was trained on, for seen and unseen mentions. `matching`: pairs what overlaps, one to one.
-    A gold mention, or a place without one, is suspect where the model gives `high_score` or more to another reading of it.
+    `train`: what the model was trained on, for seen and unseen mentions. A gold mention, or a place without one, is suspect
+    where the model gives `high_score` or more to another reading of it.
+
     Raises InputError where the two differ in length or in a text, as `evaluate` does, and for a score that is none.
     """
     if not 0 <= high_score <= 1:
         raise InputError(f"high_score is {high_score}; it must be from 0 to 1")
     check_pairs(gold, predicted)
-    found = tuple(findings(d, p, matching=matching) for d, p in zip(gold, predicted, strict=True))
+    found = tuple(findings(d, p) for d, p in zip(gold, predicted, strict=True))
     counts = Counter(finding.kind for list_ in found for finding in list_)
     confusion = Counter(finding.labels for list_ in found for finding in list_)
     errors = [(place, finding) for place, list_ in enumerate(found) for finding in list_ if finding.kind != "correct"]
