@@ -106,7 +106,7 @@ def sniffed(source: Source) -> Format:
         if entry.sniff(source):
             return entry
     seen, line = _seen(source)
-    hint = f"Formats: {', '.join(FORMATS)}; name one: --from, or data.format in a recipe"
+    hint = f"Formats: {', '.join(FORMATS)}; name one: --from (of predictions: --pred-from), or data.format in a recipe"
     raise source.error(f"the format cannot be told: {seen}. {hint}", line=line)
 
 
