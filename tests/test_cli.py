@@ -33,6 +33,7 @@ class FakeRecognizer:
     """Marks every 叶老桂 as a name; refuses texts that hold 毒."""
 
     renderer = SimpleNamespace(spec=SimpleNamespace(labels=LabelSet(("name", "company"))))
+    min_score = None
 
     def extract_many(self, texts: Sequence[str], *, done=None) -> list[Prediction]:
         if any("毒" in text for text in texts):

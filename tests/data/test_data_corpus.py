@@ -71,7 +71,7 @@ def test_undetectable_json(jsonl: Jsonl) -> None:
         read(path)
     assert str(caught.value) == (
         f"{path}:1: the format cannot be told: its first record is an object with the keys 'tokens', 'chunks'. "
-        f"{ALL}; name one: --from, or data.format in a recipe"
+        f"{ALL}; name one: --from (of predictions: --pred-from), or data.format in a recipe"
     )
 
 
@@ -81,7 +81,8 @@ def test_undetectable_text(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         detect(path)
     assert str(caught.value) == (
-        f"{path}:2: the format cannot be told: it begins with '叶 NR'. {ALL}; name one: --from, or data.format in a recipe"
+        f"{path}:2: the format cannot be told: it begins with '叶 NR'. {ALL}; name one: --from (of predictions: --pred-from), "
+        "or data.format in a recipe"
     )
     with pytest.raises(DataError, match=r":2: begins with '叶 NR', not with the '\{' or '\[' of JSON"):
         read(path, format="cluener")

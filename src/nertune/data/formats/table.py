@@ -113,7 +113,7 @@ def sniffed(source: Source) -> Format:
             return entry
     _refuse_the_odd_one(source)
     seen, line = _seen(source)
-    hint = f"Formats: {', '.join(FORMATS)}; name one: --from, or data.format in a recipe"
+    hint = f"Formats: {', '.join(FORMATS)}; name one: --from (of predictions: --pred-from), or data.format in a recipe"
     raise source.error(f"the format cannot be told: {seen}. {hint}", line=line)
 
 
