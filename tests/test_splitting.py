@@ -111,6 +111,17 @@ def test_a_part_of_a_split_is_not_replaced_by_its_own_parts(source: Path, tmp_pa
     assert files(out) == before
 
 
+def test_what_the_parts_cannot_hold_of_the_source_is_counted(source: Path, tmp_path: Path, capsys: Any) -> None:
+    row = {"text": "小明在家", "entities": [{"label": "地点", "start_idx": 0, "end_idx": 1, "entity": "北京"}]}
+    with source.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    code, _, said = run(capsys, source, "--out", tmp_path / "parts", "--json")
+    assert code == 3
+    assert "1 left out" in said
+    manifest = json.loads((tmp_path / "parts" / "split.json").read_text(encoding="utf-8"))
+    assert manifest["source"]["left_out"] == 1
+
+
 def test_what_can_be_read_only_once_is_not_split(tmp_path: Path, capsys: Any) -> None:
     os.mkfifo(tmp_path / "pipe")
     code, _, said = run(capsys, tmp_path / "pipe", "--out", tmp_path / "parts")

@@ -133,7 +133,12 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     manifest: dict[str, Any] = {
         "nertune": __version__,
         "command": plan.command(Path(source).name),
-        "source": {"file": Path(source).name, "sha256": _digest(Path(source)), "format": corpus.format},
+        "source": {
+            "file": Path(source).name,
+            "sha256": _digest(Path(source)),
+            "format": corpus.format,
+            "left_out": corpus.left_out,
+        },
         "parameters": plan.parameters(),
         "groups": together,
         "all": _counts(documents),

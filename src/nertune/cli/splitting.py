@@ -62,11 +62,11 @@ def _split(options: argparse.Namespace) -> int:
         say(line)
     if options.json:
         print(json.dumps(manifest, ensure_ascii=False, indent=2))
-        return 0
-    from nertune.terminal import stdout
+    else:
+        from nertune.terminal import stdout
 
-    stdout.print(split_table(manifest))
-    return 0
+        stdout.print(split_table(manifest))
+    return 3 if manifest["source"]["left_out"] else 0
 
 
 def _share(text: str) -> float | int:

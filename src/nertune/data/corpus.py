@@ -35,11 +35,16 @@ _UNITS: Mapping[Offsets, Unit] = {"code-points": "code points", "utf-16": "UTF-1
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents read from a file, the format they were in, and notes for people on what the reader decided."""
+    """Documents read from a file, the format they were in, and notes for people on what the reader decided.
+
+    `left_out`: how many mentions have no place in their text, or are in pieces, and how many documents could not be read,
+    together; the notes say which.
+    """
 
     documents: tuple[Document, ...]
     format: str
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def labels(self) -> LabelSet:
@@ -131,8 +136,12 @@ def open_rows(
 def read(path: str | os.PathLike[str], *, answers: Answers | None = None, **settings: Unpack[ReadSettings]) -> Corpus:
     """The documents of an annotated file, with half-open spans in code points. Keywords and errors as `open_rows` has."""
     with open_rows(path, answers=answers, **settings) as reading:
-        documents = tuple(row.document for row in reading)
-        return Corpus(documents, reading.format, reading.notes())
+        documents: list[Document] = []
+        lost = 0
+        for row in reading:
+            documents.append(row.document)
+            lost += len(row.lost)
+        return Corpus(tuple(documents), reading.format, reading.notes(), left_out=lost + len(reading.missed))
 
 
 def detect(path: str | os.PathLike[str], *, answers: Answers | None = None) -> str:
