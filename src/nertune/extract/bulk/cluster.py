@@ -168,7 +168,9 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
             ray.init(cluster.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise NertuneError(f"--ray {cluster.address}: {reason} --ray local starts one on this machine") from error
+        raise NertuneError(
+            f"--ray {cluster.address}: {reason.rstrip('.')}. --ray local starts one on this machine"
+        ) from error
     try:
         yield ray
     finally:
