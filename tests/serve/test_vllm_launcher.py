@@ -146,7 +146,7 @@ def test_several_runs_share_one_base_and_the_largest_rank(run, recipe, tmp_path)
     assert value_of(command, "--max-loras") == "2"
     place = command.index("--lora-modules")
     assert command[place + 1 : place + 3] == (f"ner={run.resolve()}", f"large={wide.resolve()}")
-    with pytest.raises(InputError, match="two runs have one name"):
+    with pytest.raises(InputError, match="two runs are called 'ner'"):
         plan_vllm([str(run), f"ner={wide}"], VllmSettings(), dry=True)
     change(wide / "nertune.json", base_model=str(shutil.copytree(tmp_path / "ner", tmp_path / "else")))
     with pytest.raises(InputError, match="one base model"):
