@@ -108,9 +108,9 @@ def _measure(loop: EngineLoop, metrics: Metrics) -> None:
     metrics.gauge("engine_up", "1 while the engine takes requests", lambda: loop.state == "running")
     metrics.gauge("engine_requests_unfinished", "Requests accepted and not answered", lambda: loop.unfinished)
     metrics.gauge("engine_requests_capacity", "Requests that may be accepted and unfinished", lambda: loop.capacity)
-    metrics.gauge("engine_steps", "Calls of the model since the start", lambda: loop.steps)
-    metrics.gauge("engine_answers", "Answers since the start", lambda: loop.answered)
-    metrics.gauge("engine_tokens", "Tokens of answers since the start", lambda: loop.tokens)
+    metrics.counter("engine_steps", "Calls of the model since the start", lambda: loop.steps)
+    metrics.counter("engine_answers", "Answers since the start", lambda: loop.answered)
+    metrics.counter("engine_tokens", "Tokens of answers since the start", lambda: loop.tokens)
 
 
 def greeting(models: Mapping[str, ServedModel], url: str) -> list[str]:

@@ -34,6 +34,7 @@ from nertune.serve.vllm import (
     vllm_command,
     vllm_environment,
 )
+from nertune.serving import names_of
 
 __all__ = ["VllmPlan", "compare_served", "plan_vllm", "running_vllm", "serve_vllm"]
 
@@ -67,7 +68,7 @@ def plan_vllm(
     `python`: that of vLLM's environment. `environment`: more variables for it. `dry`: vLLM need not be here.
     Raises InputError, RunError, UnknownModelError for what could not be served.
     """
-    opened = [open_run(folder, name) for name, folder in map(_named, runs)]
+    opened = [open_run(folder, name) for name, folder in names_of(runs).items()]
     if not opened:
         raise InputError("name at least one run")
     whole = opened[0].config is None
@@ -196,14 +197,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _named(text: str) -> tuple[str | None, Path]:
-    """NAME=FOLDER, or a folder; a folder whose own name has an equals sign is taken as it is."""
-    name, sign, folder = text.partition("=")
-    if sign and not Path(text).is_dir():
-        return name, Path(folder)
-    return None, Path(text)
 
 
 def _own_template() -> Path:

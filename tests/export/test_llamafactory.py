@@ -115,7 +115,8 @@ def test_what_has_no_key_there_is_told(recipe, tmp_path):
         ("Qwen/Qwen2.5-7B-Instruct", "qwen"),
         ("modelscope:Qwen/Qwen3-8B", "qwen3"),
         ("Qwen/Qwen3-4B-Instruct-2507", "qwen3_nothink"),
-        ("builtin:gemma3-270m", "gemma3"),
+        ("builtin:gemma3-270m", "gemma2"),
+        ("google/gemma-3-4b-it", "gemma3"),
         ("microsoft/phi-4", "phi4"),
         ("/models/Meta-Llama-3.1-8B-Instruct/", "llama3"),
         ("THUDM/glm-4-9b-chat", "glm4"),
@@ -126,8 +127,9 @@ def test_the_template_is_known_by_the_models_name(model, template):
 
 
 def test_an_unknown_model_or_template_is_asked_for(run, tmp_path):
-    with pytest.raises(InputError, match="name it: --template, one of qwen"):
-        template_of("org/mystery")
+    for model in ("org/mystery", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "Qwen/Qwen2.5-VL-7B-Instruct"):
+        with pytest.raises(InputError, match="name it: --template, one of qwen"):
+            template_of(model)
     with pytest.raises(InputError, match="'qwen2' is not one"):
         export_llamafactory(run, tmp_path / "theirs", template="qwen2")
     assert not (tmp_path / "theirs").exists()

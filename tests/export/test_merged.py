@@ -122,3 +122,21 @@ def test_the_command_line_says_what_it_needs(run, tmp_path, capsys):
     for arguments, said in [(["merged"], "needs a folder"), (["zip", "x"], "neither merged, gguf, llamafactory")]:
         assert main(["export", str(run), *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["merged", "new", "--dry-run"], "--dry-run: means nothing with merged"),
+        (["merged", "new", "--outtype", "f16", "--data", "x"], "--data, --outtype: mean nothing with merged"),
+        (["gguf", "new", "--dtype", "float16"], "--dtype: means nothing with gguf"),
+        (["llamafactory", "new", "--no-check"], "--no-check: means nothing with llamafactory"),
+        (["huggingface:a/b", "--check", "x"], "--check: means nothing with a hub"),
+        (["merged", "new", "--no-check", "--limit", "3"], "--no-check compares nothing"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "run", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

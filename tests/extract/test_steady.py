@@ -95,7 +95,7 @@ def test_refused_rows_fail_alone(renderer):
     assert [o.reason for o in found] == [
         "no text",
         "does not fit",
-        "is empty: there is nothing to extract from",
+        "the text is empty: there is nothing to extract from",
         "does not fit",
         None,
     ]

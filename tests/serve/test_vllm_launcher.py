@@ -146,7 +146,7 @@ def test_several_runs_share_one_base_and_the_largest_rank(run, recipe, tmp_path)
     assert value_of(command, "--max-loras") == "2"
     place = command.index("--lora-modules")
     assert command[place + 1 : place + 3] == (f"ner={run.resolve()}", f"large={wide.resolve()}")
-    with pytest.raises(InputError, match="two runs have one name"):
+    with pytest.raises(InputError, match="two runs are called 'ner'"):
         plan_vllm([str(run), f"ner={wide}"], VllmSettings(), dry=True)
     change(wide / "nertune.json", base_model=str(shutil.copytree(tmp_path / "ner", tmp_path / "else")))
     with pytest.raises(InputError, match="one base model"):
@@ -372,7 +372,7 @@ def test_the_command_serves_and_a_signal_ends_vllm_with_us(run, fake_vllm, port,
         told = json.loads((fake_vllm.parent / "told.json").read_text())
         assert client.get("/health").json()["status"] == "ok"
         assert client.post("/v1/extract", json={"text": "方鹏"}).json()["text"] == "方鹏"
-        assert "nertune_engine_answers 1.0" in client.get("/metrics").text
+        assert "nertune_engine_answers_total 1.0" in client.get("/metrics").text
         assert httpx.get(f"{client.base_url}/v1/models", trust_env=False).status_code == 401
         behind = f"http://127.0.0.1:{port}/v1/models"
         assert httpx.get(behind, headers={"Authorization": f"Bearer {KEY}"}, trust_env=False).status_code == 401

@@ -36,7 +36,7 @@ class Toy:
             routes=[
                 Route("/health", self.health),
                 Route("/echo", self.echo, methods=["POST"]),
-                Route("/wait/{name}", self.wait, methods=["GET", "POST"]),
+                Route("/wait/{name:path}", self.wait, methods=["GET", "POST"]),
                 Route("/stream/{name}", self.stream),
                 Route("/flood", self.flood),
                 Route("/fail", self.fail),

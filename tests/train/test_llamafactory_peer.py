@@ -58,7 +58,7 @@ def theirs(path: Path, *more: str) -> dict[str, Any]:
 @pytest.fixture
 def working(tmp_path, monkeypatch) -> Path:
     """A working directory: 200 CLUENER sentences as alpaca rows, and the real tokenizer of Qwen2."""
-    from nertune.commands import convert
+    from nertune.conversion import convert
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, positive
+from nertune.cli.options import Commands, given, positive
 from nertune.errors import InputError
 
 __all__ = ["add_export"]
 
 _FORMS = ("merged", "gguf", "llamafactory")
+# Options by the form that they mean something to; the hubs are one of these forms here.
+_COMPARING = ("check", "limit", "no_check", "task", "device")
+_OWN = {
+    "merged": (*_COMPARING, "dtype"),
+    "gguf": (*_COMPARING, "outtype", "converter", "converter_python"),
+    "llamafactory": ("data", "template"),
+    "a hub": ("public", "dry_run"),
+}
 _EPILOG = """\
   merged DIR              the base model with the adapter in its weights, compared with the adapter
   gguf FILE               one file for llama.cpp and Ollama, by llama.cpp's own converter
@@ -31,16 +39,22 @@ def add_export(commands: Commands) -> None:
     export.add_argument("form", metavar="FORM", help="merged, gguf, llamafactory, or a hub: see below")
     export.add_argument("target", metavar="DST", nargs="?", help="the new folder or file; a hub needs none")
     export.add_argument("--check", metavar="FILE", help="merged, gguf: texts to compare on (default: sample sentences)")
-    export.add_argument("--limit", type=positive, default=20, metavar="N", help="only the first N texts (default: 20)")
+    export.add_argument(
+        "--limit", type=positive, default=20, metavar="N", help="merged, gguf: only the first N texts (default: 20)"
+    )
     export.add_argument("--no-check", action="store_true", help="merged, gguf: do not compare")
-    export.add_argument("--task", metavar="NAME", help="whose prompt the comparison uses, where the run has several")
+    export.add_argument(
+        "--task", metavar="NAME", help="merged, gguf: whose prompt the comparison uses, where the run has several"
+    )
     export.add_argument(
         "--dtype",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
         help="merged: of the written weights (default: the base model's own)",
     )
-    export.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: the first accelerator)")
+    export.add_argument(
+        "--device", metavar="D", help="merged, gguf: cpu, cuda, cuda:1 (default: the first accelerator)"
+    )
     export.add_argument(
         "--outtype", default="auto", metavar="T", help="gguf: auto, f32, f16, bf16, q8_0 (default: auto)"
     )
@@ -56,16 +70,18 @@ def add_export(commands: Commands) -> None:
     )
     export.add_argument("--public", action="store_true", help="a hub: for everybody to see (default: private)")
     export.add_argument("--dry-run", action="store_true", help="a hub: list the files and stop")
-    export.set_defaults(run=_export)
+    export.set_defaults(run=_export, default_of=export.get_default)
 
 
 def _export(options: argparse.Namespace) -> int:
     from nertune.export.push import destination
 
     if to := destination(options.form):
+        _check(options, "a hub")
         return _push(options, to)
     if options.form not in _FORMS:
         raise InputError(f"{options.form}: neither {', '.join(_FORMS)} nor huggingface:ORG/NAME, modelscope:ORG/NAME")
+    _check(options, options.form)
     if options.target is None:
         raise InputError(f"{options.form} needs a {'file' if options.form == 'gguf' else 'folder'} to write: DST")
     if options.form == "llamafactory":
@@ -81,6 +97,16 @@ def _export(options: argparse.Namespace) -> int:
         )
         return 0
     return _merged(options)
+
+
+def _check(options: argparse.Namespace, form: str) -> None:
+    """Raise InputError for an option that would be ignored."""
+    others = {name for names in _OWN.values() for name in names} - set(_OWN[form])
+    if ignored := given(options, sorted(others)):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        raise InputError(f"{names}: {'means' if len(ignored) == 1 else 'mean'} nothing with {form}; leave it out")
+    if options.no_check and given(options, ("check", "limit")):
+        raise InputError("--no-check compares nothing, so --check and --limit are too much")
 
 
 def _merged(options: argparse.Namespace) -> int:

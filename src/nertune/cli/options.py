@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ __all__ = [
     "above_zero",
     "from_zero",
     "generation_options",
+    "given",
     "label_map_of",
     "map_option",
     "min_score_option",
@@ -48,6 +50,11 @@ class Parser(argparse.ArgumentParser):
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 """What `add_subparsers` gives: each command adds itself to it."""
+
+
+def given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Those of the options that are not at their default; `options.default_of` is the parser's `get_default`."""
+    return [name for name in names if getattr(options, name) not in (options.default_of(name), ())]
 
 
 def generation_options(parser: argparse.ArgumentParser, *, tasks: bool = True) -> None:

@@ -26,20 +26,27 @@ from nertune.train.task import load_tasks
 __all__ = ["export_llamafactory", "template_of"]
 
 TRAINING_FILE = "train.yaml"
-# Their template by the model's name, the narrower names first.
+# Models whose names begin like others' and which have turns of their own there, or take pictures and sounds.
+_UNLIKE = re.compile(
+    r"deepseek-?(r1|coder|v2)|qwen-?3\.|gemma-?(3n|4)|medgemma|paligemma|glm-?4\.|ministral-?3|llava"
+    r"|(?<![a-z])(vl|\dv|vision|audio|omni)(?![a-z])"
+)
+# Their template by the model's name, the narrower names first. Gemma 3 without eyes has gemma2's, because gemma3's wants them.
 _TEMPLATE_OF = (
     ("qwen-?3.*instruct-2507", "qwen3_nothink"),
+    ("qwen-?3-next.*instruct", "qwen3_nothink"),
     ("qwen-?3", "qwen3"),
     ("qwen", "qwen"),
+    ("gemma-?3-(270m|1b)", "gemma2"),
     ("gemma-?3", "gemma3"),
-    ("gemma-?2", "gemma2"),
+    ("gemma-?2(?!b)", "gemma2"),
     ("gemma", "gemma"),
     ("phi-?4-mini", "phi4_mini"),
     ("phi-?4", "phi4"),
     ("phi-?3-small", "phi_small"),
     ("phi-?3", "phi"),
-    ("llama-?3", "llama3"),
-    ("ministral", "ministral"),
+    (r"llama-?3(?!\d)", "llama3"),
+    ("ministral|mistral-nemo", "ministral"),
     ("mistral-small", "mistral_small"),
     ("mistral", "mistral"),
     ("glm-?4", "glm4"),
@@ -98,9 +105,10 @@ def export_llamafactory(
 def template_of(model: str) -> str:
     """LLaMA-Factory's template for a model, by its name. Raises InputError where the name does not tell."""
     name = Path(model.rstrip("/")).name.casefold()
-    for pattern, template in _TEMPLATE_OF:
-        if re.search(pattern, name):
-            return template
+    if not _UNLIKE.search(name):
+        for pattern, template in _TEMPLATE_OF:
+            if re.search(pattern, name):
+                return template
     raise InputError(
         f"{model}: the name does not tell LLaMA-Factory's chat template; name it: --template, one of {', '.join(TEMPLATES)}"
     )

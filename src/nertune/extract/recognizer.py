@@ -84,7 +84,8 @@ class Recognizer:
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         """What an engine is to be asked about texts: for whoever has an engine of their own kind. Raises InputError."""
-        parts = [self._parts(number, text) for number, text in enumerate(texts, 1)]
+        names = ["the text"] if len(texts) == 1 else [f"text {number}" for number in range(1, len(texts) + 1)]
+        parts = [self._parts(name, text) for name, text in zip(names, texts, strict=True)]
         shown = [text[w.start : w.end] for text, own in zip(texts, parts, strict=True) for w in own.windows]
         return Prepared(tuple(texts), tuple(parts), tuple(shown), tuple(map(self._request, shown)))
 
@@ -112,15 +113,13 @@ class Recognizer:
         while batch := list(islice(waiting, chunk)):
             yield from self.extract_many(batch)
 
-    def _parts(self, number: int, text: str) -> Parts:
+    def _parts(self, name: str, text: str) -> Parts:
         if not isinstance(text, str) or not text.strip():
-            raise InputError(f"text {number} is empty: there is nothing to extract from")
+            raise InputError(f"{name} is empty: there is nothing to extract from")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InputError(
-                f"text {number} holds a lone surrogate at character {error.start}: {text!r:.60}"
-            ) from error
+            raise InputError(f"{name} holds a lone surrogate at character {error.start}: {text!r:.60}") from error
         if self.window is None:
             return whole(text)
         return split(text, self.window, lambda part: len(self.renderer.answer_ids(part)))

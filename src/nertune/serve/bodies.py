@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from nertune.serve.constraints import ResponseFormat, StructuredOutputs
-from nertune.serve.fields import WHOLE, Body, Finite, Text, TokenIds, exactly_one
+from nertune.serve.fields import UNICODE, WHOLE, Body, Finite, Text, TokenIds, exactly_one
 
 __all__ = ["ChatBody", "CompletionBody", "Generation", "Message", "TokenizeBody"]
 
@@ -38,7 +38,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "add_generation_prompt": (True,),
 }
-_Stop = Annotated[Text, Field(min_length=1, max_length=1000)]
+_Stop = Annotated[str, Field(min_length=1, max_length=1000), UNICODE]
 
 
 class StreamOptions(Body):

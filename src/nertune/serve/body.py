@@ -90,9 +90,8 @@ async def _until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive,
         complete = complete or (message["type"] == "http.response.body" and not message.get("more_body", False))
         await send(message)
         if not complete:
-            await asyncio.sleep(
-                0
-            )  # a stream that never waits, to a client that left, would keep everything else waiting
+            # A stream that never waits, to a client that left, would keep everything else waiting.
+            await asyncio.sleep(0)
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from nertune.prompt.answers.lark import one_of
 from nertune.serve.errors import ApiError
-from nertune.serve.fields import Body, Text
+from nertune.serve.fields import Body, FilledText, Text
 
 __all__ = ["ResponseFormat", "StructuredOutputs", "grammar_of"]
 
@@ -45,9 +45,9 @@ class StructuredOutputs(Body):
     """As vLLM takes them; exactly one."""
 
     json_: dict[str, Any] | Text | None = Field(default=None, alias="json")
-    regex: Annotated[Text, Field(min_length=1)] | None = None
-    choice: Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=1)] | None = None
-    grammar: Annotated[Text, Field(min_length=1)] | None = None
+    regex: FilledText | None = None
+    choice: Annotated[list[FilledText], Field(min_length=1)] | None = None
+    grammar: FilledText | None = None
     json_object: Literal[True] | None = None
 
 

@@ -21,6 +21,7 @@ from nertune.errors import (
     QueueFullError,
     UnknownModelError,
 )
+from nertune.serve.invalid import explain
 
 __all__ = [
     "ANY_ERROR",
@@ -37,23 +38,6 @@ _log = logging.getLogger(__name__)
 BEHIND = "server_behind_failed"
 """The code of an error of the server behind a gateway."""
 BEHIND_FAILED = "the server behind this one failed or cannot be reached; the log of this one says when"
-
-_HINTS = {
-    "n": "one answer a request: generation is greedy, so all would be the same",
-    "best_of": "one answer a request: generation is greedy, so all would be the same",
-    "tools": "tools are not supported",
-    "functions": "tools are not supported",
-    "tool_choice": "tools are not supported",
-    "function_call": "tools are not supported",
-    "audio": "only text is supported",
-    "modalities": "only text is supported",
-    "logit_bias": "probabilities are the model's own: it is not supported",
-    "presence_penalty": "probabilities are the model's own: penalties are not supported",
-    "frequency_penalty": "probabilities are the model's own: penalties are not supported",
-    "repetition_penalty": "probabilities are the model's own: penalties are not supported",
-    "suffix": "it is not supported",
-    "echo": "it is not supported",
-}
 
 
 class ErrorDetail(BaseModel):
@@ -131,7 +115,9 @@ def add_error_handlers(app: FastAPI) -> None:
         return as_api_error(error).response()
 
     async def invalid(request: Request, error: Exception) -> Response:
-        return _validation_error(error.errors() if isinstance(error, RequestValidationError) else ()).response()
+        problems, body = (error.errors(), error.body) if isinstance(error, RequestValidationError) else ((), None)
+        message, param = explain(problems, body)
+        return ApiError(message, param=param).response()
 
     async def http(request: Request, error: Exception) -> Response:
         status, said = (error.status_code, str(error.detail)) if isinstance(error, HTTPException) else (500, "")
@@ -146,24 +132,6 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, told)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-
-
-def _validation_error(problems: Any) -> ApiError:
-    """The first thing that is wrong with a body, in words."""
-    problem: dict[str, Any] = next(iter(problems), {"loc": (), "type": "", "msg": "the request cannot be read"})
-    place = [str(part) for part in problem["loc"] if part not in ("body", "path", "query")]
-    param = ".".join(place) or None
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "json_invalid":
-        param, message = None, f"the body is not JSON: {(problem.get('ctx') or {}).get('error', message)}"
-    elif not place and problem["type"] != "value_error":
-        message = f"{message}: send a JSON object, with the header Content-Type: application/json"
-    elif problem["type"] == "extra_forbidden":
-        hint = _HINTS.get(place[-1])
-        message = f"{param}: {hint}" if hint else f"unrecognized request argument: {param}"
-    elif place:
-        message = f"{param}: {message[:1].lower()}{message[1:]}"
-    return ApiError(message[:1000], param=param)
 
 
 ANY_ERROR: dict[int | str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["WHOLE", "Body", "Finite", "Text", "TokenIds", "exactly_one"]
+__all__ = ["UNICODE", "WHOLE", "Body", "FilledText", "Finite", "Text", "TokenIds", "exactly_one"]
 
 
 class Body(BaseModel):
@@ -40,8 +40,10 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
-"""JSON can escape halves of characters, which nothing behind it can read."""
+UNICODE = AfterValidator(_unicode)
+"""JSON can escape halves of characters, which nothing behind it can read. It stands last, or limits would not be OpenAPI's."""
+Text = Annotated[str, UNICODE]
+FilledText = Annotated[str, Field(min_length=1), UNICODE]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 WHOLE = BeforeValidator(lambda value: int(value) if _is_whole(value) else value)
 """Takes a whole number that JSON writes as 5.0, too. It stands last, or OpenAPI would not hold the limits."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from nertune.errors import InputError
 from nertune.generate import Request
 from nertune.serve.answering import Answering
 from nertune.serve.bodies import Generation
 from nertune.serve.constraints import grammar_of
+from nertune.serve.errors import ApiError
 from nertune.serve.models import ServedModel
 from nertune.serve.service import Service
 from nertune.serve.words import Words
@@ -28,7 +30,7 @@ async def begin(
     def request() -> Request:
         grammar = grammar_of(body.response_format, body.structured_outputs)
         if grammar is not None:
-            model.check_grammar(grammar)
+            _check_grammar(model, body, grammar)
         return model.request(
             prompt(),
             max_new_tokens=body.limit,
@@ -37,10 +39,20 @@ async def begin(
             stop_ids=body.stop_token_ids,
         )
 
+    if body.stream_options is not None and not body.stream:
+        raise ApiError("stream_options: needs stream: true", param="stream_options")
     service.loop.check()
     made = await service.in_thread(request)
     words = Words(model.tokenizer, stops=body.stops, special=not body.skip_special_tokens)
     return made, Answering(service.loop, made, words, streamed=bool(body.stream or body.stops))
+
+
+def _check_grammar(model: ServedModel, body: Generation, grammar: str) -> None:
+    try:
+        model.check_grammar(grammar)
+    except InputError as error:
+        wanted = "response_format" if body.structured_outputs is None else "structured_outputs"
+        raise ApiError(f"{wanted}: {error}", param=wanted) from error
 
 
 def ignored_header(body: Generation) -> dict[str, str]:

@@ -134,7 +134,7 @@ class Recorder:
     def _finish(self, scope: Scope, answer: _Answer, seconds: float) -> None:
         notes = dict(scope["nertune"])
         status = notes.pop("status", None) or (answer.status if answer.complete else GONE)
-        route = getattr(scope.get("route"), "path", None) or "none"
+        route = (getattr(scope.get("route"), "path", None) or "none").replace(":path}", "}")
         self._metrics.end(method=scope["method"], route=route, status=status, seconds=seconds)
         if "refused" in notes:
             self._metrics.refused(notes["refused"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from nertune.errors import MissingExtraError
@@ -10,6 +10,7 @@ from nertune.serve.replies import ASGIApp, Receive, Scope, Send
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+    from prometheus_client.core import CounterMetricFamily
 except ImportError as error:
     raise MissingExtraError("Serving", extra="serve") from error
 
@@ -59,13 +60,23 @@ class Metrics:
         """A figure of the application that is asked for whenever somebody looks: a queue's length, rows decoded."""
         Gauge(f"nertune_{name}", help, registry=self.registry).set_function(value)
 
-    def counter(self, name: str, help: str, labels: tuple[str, ...] = ()) -> Counter:
-        """A count that the application keeps: tokens, entities. Label values must come from a fixed set."""
-        return Counter(f"nertune_{name}", help, labels, registry=self.registry)
+    def counter(self, name: str, help: str, value: Callable[[], float]) -> None:
+        """Likewise a count that only grows; Prometheus gets it with `_total` at its end."""
+        self.registry.register(_Counted(f"nertune_{name}", help, value))
 
     def render(self) -> bytes:
         """All figures in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Counted:
+    """A counter that the application keeps; prometheus_client's own can only be counted up."""
+
+    def __init__(self, name: str, help: str, value: Callable[[], float]) -> None:
+        self._name, self._help, self._value = name, help, value
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(self._name, self._help, value=self._value())
 
 
 class MetricsRoute:

@@ -105,8 +105,6 @@ def vllm_command(program: Sequence[str], base: str, runs: Sequence[ServedRun], s
     `program`: how vLLM's server is called, as `find_vllm` gives it. Raises InputError for runs that do not go together.
     """
     adapters = [run for run in runs if run.config is not None]
-    if len({run.name for run in runs}) < len(runs):
-        raise InputError(f"two runs have one name: {', '.join(run.name for run in runs)}; name them: NAME=RUN")
     if len({run.manifest.base_model for run in runs}) > 1 or (len(runs) > 1 and len(adapters) < len(runs)):
         raise InputError("several runs are served beside one base model: adapters, all trained on the same one")
     served = BASE if adapters else runs[0].name

@@ -144,17 +144,23 @@ def test_what_chooses_among_tokens_is_named_as_not_applied(served):
         ({"max_tokens": 5000}, "do not fit into the 2048"),
         ({"messages": []}, "messages: "),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages.0"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0.type: only text is supported",
+        ),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content: input should be a valid string"),
         ({"messages": [{"role": "user", "content": "x" * 9000}]}, "do not fit"),
         ({"top_logprobs": 5, "logprobs": True}, "at most 1"),
         ({"top_logprobs": 1}, "needs logprobs"),
         ({"guided_json": {}}, "unrecognized request argument: guided_json"),
         ({"chat_template_kwargs": {"chat_template": "{{ 1/0 }}"}}, "unrecognized request argument"),
         ({"response_format": {"type": "xml"}}, "response_format"),
-        ({"response_format": {"type": "json_schema"}}, "json_schema"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: field required"),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "exactly one"),
         ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "one of them"),
-        ({"stop": ""}, "stop"),
+        ({"stop": ""}, "stop: string should have at least 1 character"),
+        ({"stop": ["a", ""]}, "stop.1: string should have at least 1 character"),
+        ({"stream_options": {"include_usage": True}}, "stream_options: needs stream: true"),
         ({"stop_token_ids": [10**6]}, "stop_token_ids"),
         ({"messages": [{"role": "user", "content": "refuse"}]}, "the engine refuses it"),
     ],
@@ -166,6 +172,7 @@ def test_what_cannot_be_done_is_refused_in_openais_shape(served, change, message
     assert set(error) == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
     assert message in error["message"]
+    assert error["param"] is None or error["param"].partition(".")[0] in {*change, "prompt"}
 
 
 def test_the_official_client_raises_its_own_errors(served):

@@ -85,5 +85,6 @@ def test_what_cannot_be_used_is_refused_and_harms_nobody(tiny, structure):
     body = json.dumps({"model": "tiny", "messages": ASK, "structured_outputs": structure})
     answer = tiny.http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400, answer.text
-    assert answer.json()["error"]["message"]
+    assert "structured_outputs" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"].startswith("structured_outputs")
     assert tiny.http.get("/health").status_code == 200

@@ -87,10 +87,16 @@ def test_completions_of_text_and_of_ids_with_logprobs(saying, renderer):
     chunks = list(stream)
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "杭州。"
     assert chunks[-1].usage.completion_tokens == len(tokens) + 1
-    for change in ({"prompt": []}, {"prompt": ""}, {"prompt": [10**6]}, {"logprobs": 5}, {"prompt": ["a", "b"]}):
+    for change, message in (
+        ({"prompt": []}, "prompt: "),
+        ({"prompt": ""}, "prompt: it is empty"),
+        ({"prompt": [10**6]}, "prompt: token ids"),
+        ({"logprobs": 5}, "logprobs: at most 1"),
+        ({"prompt": ["a", "b"]}, "prompt.0: one prompt a request"),
+    ):
         answer = served.http.post("/v1/completions", json={"model": "base", "prompt": "a", **change})
         assert answer.status_code == 400
-        assert answer.json()["error"]["message"]
+        assert answer.json()["error"]["message"].startswith(message)
 
 
 @pytest.mark.parametrize("stream", [False, True])

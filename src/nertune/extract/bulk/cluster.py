@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -75,17 +76,19 @@ def _dataset(ray: Any, chunks: Callable[[], Iterable[Chunk]], factory: Factory, 
     share = {"num_gpus": 1} if gpus else {"num_cpus": max(1, int(resources.get("CPU", 1)) // max(actors, nodes))}
     with ray.data.DataContext.current(context):
         read = ray.data.read_datasource(_source(chunks), num_cpus=0, override_num_blocks=1, label_selector=here)
-        return read.map_batches(
-            _Actor,
-            fn_constructor_args=(factory,),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
-            scheduling_strategy="SPREAD",
-            **share,
-        )
+        with warnings.catch_warnings():
+            # Ray 2.64 drops these two keywords, which have no successors; until then it warns. The extra ends before it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return read.map_batches(
+                _Actor,
+                fn_constructor_args=(factory,),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=actors),
+                max_restarts=_RESTARTS,
+                max_task_retries=_RESTARTS,
+                **share,
+            )
 
 
 class _Actor:
@@ -168,7 +171,9 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
             ray.init(cluster.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise NertuneError(f"--ray {cluster.address}: {reason} --ray local starts one on this machine") from error
+        raise NertuneError(
+            f"--ray {cluster.address}: {reason.rstrip('.')}. --ray local starts one on this machine"
+        ) from error
     try:
         yield ray
     finally:

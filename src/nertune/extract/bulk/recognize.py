@@ -102,5 +102,5 @@ def refused(row: SourceText) -> Outcome:
 
 def told(error: Exception) -> str:
     """Why a text could not be used, for the one text that was given."""
-    message = str(error).removeprefix("text 1: ").removeprefix("text 1 ")
+    message = str(error).removeprefix("text 1: ")
     return message if isinstance(error, InputError) else f"{type(error).__name__}: {message}"
