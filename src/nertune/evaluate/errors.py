@@ -15,7 +15,7 @@ from nertune.evaluate.breakdowns import Breakdown, breakdowns, surfaces
 from nertune.evaluate.findings import GOLD_ONLY, KINDS, PREDICTED_ONLY, Finding, Kind, findings
 from nertune.evaluate.matching import Matching, match
 from nertune.evaluate.scoring import check_pairs
-from nertune.schema import Document, Entity, Mention, Prediction
+from nertune.schema import Document, Entity, Mention, Prediction, written_score
 
 __all__ = ["HIGH_SCORE", "ErrorReport", "Mistake", "Suspect", "analyse"]
 
@@ -102,7 +102,10 @@ class ErrorReport:
             },
             "patterns": [self._mistake(item) for item in self.patterns],
             "mistakes": [self._mistake(item) for item in self.mistakes],
-            "suspects": [{"score": item.score} | self._example(item.document, item.finding) for item in self.suspects],
+            "suspects": [
+                {"score": written_score(item.score)} | self._example(item.document, item.finding)
+                for item in self.suspects
+            ],
             "scored": self.scored,
         }
 
@@ -218,5 +221,5 @@ def _mention(mention: Entity | Mention | None) -> dict[str, object] | None:
         "text": mention.text,
         "start": mention.start,
         "end": mention.end,
-        "score": mention.score,
+        "score": written_score(mention.score),
     }
