@@ -80,11 +80,11 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    resolved = resolve_model(name, report=report)
-    _checked(name, resolved, check_model)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     _check_device(device)
+    resolved = resolve_model(name, report=report)
+    _checked(name, resolved, check_model)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     options: dict[str, Any] = {"dtype": dtype}
