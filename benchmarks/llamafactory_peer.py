@@ -54,7 +54,7 @@ class Peer:
 
         self._python, self._model, self._folder, self._minutes = python, model, folder, minutes
         target = folder / "samples.json"
-        convert(data, str(target), source_format=None, target_format="alpaca", template="cluener", answer="json")
+        convert(data, str(target), target_format="alpaca", template="cluener", answer="json")
         self.rows = _our_rows(data, samples, model)
 
     def train(self, changes: Mapping[str, Any], *, samples: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ AGAIN = Document.of("叶老桂在浙商银行", [("name", 0, 3)])
 def test_a_clean_file_ends_with_0(written, capsys):
     assert main(["data", "audit", written(GOOD)]) == 0
     out = capsys.readouterr().out
-    assert "entities, 1 documents, 2 entities\n" in out
+    assert "entities, 1 document, 2 entities\n" in out
     assert out.endswith("nothing found\n")
 
 
@@ -97,7 +97,7 @@ def test_labels_are_judged_as_they_are_mapped_and_repaired_as_they_are(tmp_path,
         (["{0}", "{1}", "--fix", "out.jsonl"], "one file at a time, found 2"),
         (["{0}", "{0}"], "named twice"),
         (["absent.jsonl"], "no such file"),
-        (["{0}", "--format", "entites"], "did you mean 'entities'"),
+        (["{0}", "--from", "entites"], "did you mean 'entities'"),
         (["{0}", "--near", "0.2"], "'0.2' is not a similarity from 0.5 to 1"),
         (["{0}", "--max-tokens", "9"], "--max-tokens counts the tokens of a model"),
         (["{0}", "--task", "a"], "--task is one of a recipe's tasks"),

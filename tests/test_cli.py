@@ -33,6 +33,7 @@ class FakeRecognizer:
     """Marks every 叶老桂 as a name; refuses texts that hold 毒."""
 
     renderer = SimpleNamespace(spec=SimpleNamespace(labels=LabelSet(("name", "company"))))
+    min_score = None
 
     def extract_many(self, texts: Sequence[str], *, done=None) -> list[Prediction]:
         if any("毒" in text for text in texts):
@@ -429,7 +430,7 @@ def test_convert_to_alpaca_and_back(capsys, annotated, tmp_path):
     assert main(["data", "convert", str(target), str(back)]) == 0
     before, after = data.read(annotated).documents, data.read(back).documents
     assert [(d.text, d.entities) for d in before] == [(d.text, d.entities) for d in after]
-    assert "do not come back alike" not in capsys.readouterr().err
+    assert "not come back alike" not in capsys.readouterr().err
 
 
 def test_convert_maps_labels_and_says_so(capsys, annotated, tmp_path):
@@ -440,8 +441,34 @@ def test_convert_maps_labels_and_says_so(capsys, annotated, tmp_path):
     said = capsys.readouterr().err
     assert "mentions given another label: name to 名称 (1), company to 名称 (1)" in said
     assert "the label map names what no mention bears: compny (like company). Labels there: company, name" in said
-    assert "do not come back alike" not in said
+    assert "not come back alike" not in said
     assert "--map 'a=b=c'" in _refused(capsys, ["data", "convert", str(annotated), str(target), "--map", "a=b=c"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--to", "conll", "--answer", "json"],
+            "--answer json: conll holds no answers; it is for alpaca, sharegpt and inline",
+        ),
+        (["--template", "ner"], "--template ner: entities has no prompts; it is for alpaca and sharegpt"),
+        (["--scheme", "bio"], "entities has no tags, so there is no scheme to choose"),
+        (["--split", "test"], "entities has no use for --split, which is for hf"),
+        (["--to", "alpaca", "--answer", "qqq"], "unknown answer format 'qqq'; Known: inline"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(capsys, annotated, tmp_path, options, said):
+    assert said in _refused(capsys, ["data", "convert", str(annotated), str(tmp_path / "out"), *options])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("source", "target"), [("a.jsonl", "a.jsonl"), ("a.left-out.jsonl", "a")])
+def test_convert_replaces_nothing_of_its_source(capsys, annotated, tmp_path, source, target):
+    content = annotated.read_bytes()
+    (tmp_path / source).write_bytes(content)
+    assert "would be replaced" in _refused(capsys, ["data", "convert", str(tmp_path / source), str(tmp_path / target)])
+    assert (tmp_path / source).read_bytes() == content
 
 
 def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):

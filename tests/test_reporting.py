@@ -24,6 +24,7 @@ class FakeRecognizer:
     """Calls the first character of a text a name."""
 
     renderer = SimpleNamespace(spec=SPEC)
+    min_score = 0.25
 
     def extract_many(self, texts: Sequence[str], *, done: Any = None) -> list[Prediction]:
         return [Prediction(text, (Entity("name", 0, 1, text[0], 0.9),)) for text in texts]
@@ -54,7 +55,7 @@ def test_it_writes_scores_predictions_and_the_report(run: Path, tmp_path: Path, 
     assert names <= {path.name for path in out.iterdir()}
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["title"] == "run on held-out.jsonl"
-    assert report["facts"]["base model"] == "base"
+    assert (report["facts"]["base model"], report["facts"]["least score"]) == ("base", "0.25")
     assert report["evaluation"]["metrics"] == printed["metrics"]
     assert report["training"] == {"loss": [[1, 2.5]]}
     assert report["errors"]["classes"]["missed"]["count"] == 2

@@ -81,7 +81,7 @@ def test_texts_without_prediction_are_refused_or_counted_as_empty(capsys: Any, g
 
 @pytest.mark.parametrize(
     ("table", "shown"),
-    [("scores", "measure: span"), ("semeval", "SPU"), ("published", "micro"), ("markdown", "| label |")],
+    [("scores", "measure: span"), ("semeval", "scheme: type"), ("published", "micro"), ("markdown", "| label |")],
 )
 def test_each_table_is_printed(capsys: Any, gold: Path, table: str, shown: str) -> None:
     assert main(["score", str(gold), str(gold), "--table", table]) == 0
@@ -105,6 +105,37 @@ def test_scoring_a_folder_s_own_files_gives_its_scores_again(capsys: Any, tmp_pa
     assert [(p.entities, p.ungrounded, p.cut, p.outcome) for p in again.predictions] == [
         (p.entities, p.ungrounded, p.cut, p.outcome) for p in predictions
     ]
+
+
+def test_the_report_tells_what_the_tool_was_trained_on(capsys: Any, gold: Path, tmp_path: Path) -> None:
+    data.write(DOCUMENTS[:1], tmp_path / "train.jsonl", format="entities")
+    arguments = ["score", str(gold), str(gold), "--train", str(tmp_path / "train.jsonl")]
+    assert main(arguments) == 2
+    assert "--train is for the report, which goes into --out DIR" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--map", "company=机构"]) == 0
+    assert f"the report: {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().err
+    rows = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["errors"]["breakdowns"]
+    assert {row["name"]: row["gold"] for row in rows["seen in training"]} == {
+        "seen with this label": 2,
+        "not seen": 1,
+    }
+
+
+def test_a_folder_of_predictions_is_no_run(gold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.write(DOCUMENTS, tmp_path / "theirs", format="brat")
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", str(gold), "theirs", "--out", "out"]) == 0
+    assert json.loads(Path("out/report.json").read_text(encoding="utf-8"))["title"] == "theirs on gold.jsonl"
+
+
+def test_a_place_that_cannot_be_a_folder_is_told_before_the_work(capsys: Any, gold: Path, tmp_path: Path) -> None:
+    for command in (["score", str(gold), str(gold)], ["evaluate", "http://127.0.0.1:9/v1#m", "--data", str(gold)]):
+        assert main([*command, "--out", str(gold)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "gold.jsonl: is there, and no folder" in captured.err
+        assert main([*command, "--out", str(gold / "below")]) == 2
+        assert "below: cannot be written: Not a directory" in capsys.readouterr().err
 
 
 def test_two_folders_are_compared(capsys: Any, tmp_path: Path) -> None:

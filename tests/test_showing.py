@@ -60,12 +60,24 @@ def test_nothing_to_show_is_an_error(file, tmp_path, capsys, arguments, html):
     assert not page.exists()
 
 
+def test_the_page_never_replaces_what_it_shows(file, capsys):
+    before = file.read_bytes()
+    assert main(["data", "show", str(file), "--html", str(file)]) == 2
+    assert "is the file to be shown; give the page another name" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_labels_are_mapped_before_they_are_looked_for(file, capsys):
+    out = shown(capsys, file, "--map", "name,company=名称", "--label", "名称", "--limit", "1")
+    assert "[叶老桂 名称]在[浙商银行 名称]" in out
+
+
 def test_what_the_text_does_not_hold_is_shown(tmp_path, capsys):
     path = tmp_path / "lost.jsonl"
     mention = {"start": 0, "end": 2, "label": "name", "text": "南京"}
     sound = {"start": 0, "end": 2, "label": "name", "text": "北京"}
     path.write_text(json.dumps({"text": "北京", "entities": [sound, mention]}, ensure_ascii=False), encoding="utf-8")
-    assert "not in the text: 南京 name" in shown(capsys, path)
+    assert "without a place in the text: 南京 name" in shown(capsys, path)
 
 
 def test_no_character_of_a_text_steers_the_terminal(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_three_parts_hold_every_document_with_its_id(source: Path, tmp_path: Pat
     assert sorted(sum(parts, ()), key=lambda d: str(d.id)) == sorted(everything, key=lambda d: str(d.id))
     side = [{document.id for document in part} & {"d0", "copya", "copyb"} for part in parts]
     assert sorted(map(len, side)) == [0, 0, 3]
-    assert "3 documents in 1 groups, the largest of 3" in said
+    assert "3 documents in 1 group, the largest of 3" in said
     assert "has no mention of 书名 (1 in all)" in said
     assert [line.split()[0] for line in table.splitlines()[1:]] == ["documents", "mentions", "人名", "地点", "书名"]
 
@@ -80,6 +81,40 @@ def test_the_manifest_tells_how_to_make_it_again(source: Path, tmp_path: Path, c
     again = [str(source) if part == "all.jsonl" else part.replace("DIR", str(tmp_path / "again")) for part in command]
     assert main(again[1:]) == 0
     assert files(tmp_path / "again") == files(out)
+
+
+def test_labels_are_mapped_before_the_split_and_the_command_says_so(source: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "parts"
+    rule = ["--map", "人名,书名=a=b".replace("a=b", "a\\=b"), "--map", "地点="]
+    code, _, said = run(capsys, source, "--out", out, "--offsets", "code-points", "--column", "text=text",
+                        "--column", "entities=entities", *rule)  # fmt: skip
+    assert code == 0
+    assert "mentions left out, as the label map says: 地点 (92)" in said
+    manifest = json.loads((out / "split.json").read_text(encoding="utf-8"))
+    assert manifest["all"]["labels"] == {"a=b": 93}
+    assert manifest["parameters"]["label_map"] == {"人名": "a=b", "书名": "a=b", "地点": None}
+    assert manifest["parameters"]["reading"] == {
+        "offsets": "code-points",
+        "columns": {"text": "text", "entities": "entities"},
+    }
+    again = manifest["command"].replace("all.jsonl", str(source)).replace("DIR", str(tmp_path / "again"))
+    assert main(shlex.split(again)[1:]) == 0
+    assert files(tmp_path / "again") == files(out)
+
+
+def test_a_part_of_a_split_is_not_replaced_by_its_own_parts(source: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "parts"
+    run(capsys, source, "--out", out)
+    before = files(out)
+    code, _, said = run(capsys, out / "train.jsonl", "--out", out)
+    assert (code, "which the parts would replace; name another folder" in said) == (2, True)
+    assert files(out) == before
+
+
+def test_what_can_be_read_only_once_is_not_split(tmp_path: Path, capsys: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code, _, said = run(capsys, tmp_path / "pipe", "--out", tmp_path / "parts")
+    assert (code, "save it to a file first" in said) == (2, True)
 
 
 def test_again_into_the_same_folder_gives_the_same_bytes(source: Path, tmp_path: Path, capsys: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from nertune.data import LabelMap, Offsets
+from nertune.data import LabelMap, ReadSettings
 from nertune.data.audit import NEAR, Cutoff, Repair, Report, RowLength, Setting, audit, inputs, repair
 from nertune.errors import InputError
 from nertune.prompt import KNOWN_ANSWERS, PromptSpec, Renderer, fitted
@@ -21,17 +21,15 @@ _AS_THEY_ARE = LabelMap()
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. `format`, `labels`, `offsets`, `predictions`: see `open_rows`; `label_map`: other labels for those
-    of the files. Where a recipe is named, what it says of its files is taken.
+    """What is asked for. `reading`, `labels`: see `open_rows`; `label_map`: other labels for those of the files. Where a
+    recipe is named, what it says of its files is taken.
 
     `recipe` and `task`, or `model`: whose tokens are counted, none where both are None. `max_tokens`: the cut-off, instead
     of the recipe's. `near`: see `audit`. `fix`: where the repaired file goes, which keeps the labels that it has.
     """
 
-    format: str | None = None
+    reading: ReadSettings = field(default_factory=ReadSettings)
     labels: tuple[str, ...] | None = None
-    offsets: Offsets | None = None
-    predictions: bool = False
     label_map: LabelMap = _AS_THEY_ARE
     recipe: str | None = None
     task: str | None = None
@@ -59,13 +57,13 @@ def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], N
     _check(paths, wanted)
     notes: tuple[str, ...] = ()
     setting = None
-    reading: dict[str, Any] = {"format": wanted.format, "offsets": wanted.offsets, "predictions": wanted.predictions}
-    reading["answers"] = KNOWN_ANSWERS
+    reading: ReadSettings = {**wanted.reading}
     names, label_map = wanted.labels, wanted.label_map
     if wanted.recipe is not None:
         recipe, section, notes = _section(wanted.recipe, wanted.task)
         paths = paths or _files(section.data)
-        reading |= {"format": wanted.format or section.data.format, "columns": section.data.columns}
+        reading["format"] = reading.get("format") or section.data.format
+        reading["columns"] = reading.get("columns") or section.data.columns
         listed = parse_labels(section.labels).names if section.labels else None
         names, label_map = names or listed, section.data.mapping()
         setting = _setting(recipe.model, section, recipe, wanted.max_tokens)
@@ -77,8 +75,8 @@ def audit_files(paths: Sequence[str], wanted: Wanted, *, done: Callable[[int], N
     if wanted.fix is not None:  # first, so that what it refuses is refused at once
         if len(paths) != 1:
             raise InputError(f"--fix repairs one file at a time, found {len(paths)}; audit them together without it")
-        mended = repair(inputs(paths, **reading)[0], wanted.fix)
-    files = inputs(paths, label_map=label_map, **reading)
+        mended = repair(inputs(paths, answers=KNOWN_ANSWERS, **reading)[0], wanted.fix)
+    files = inputs(paths, label_map=label_map, answers=KNOWN_ANSWERS, **reading)
     report = audit(files, top=wanted.top, near=wanted.near, setting=setting, done=done)
     notes += tuple(f"{file.file}: {note}" for file in report.files for note in file.notes)
     return Outcome(report, mended, notes)

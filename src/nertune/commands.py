@@ -30,11 +30,12 @@ def evaluate_on(
     out: str | None,
     source: str = "",
     model: str = "",
+    run: Path | None = None,
     train: Sequence[Document] | None = None,
 ) -> Evaluation:
     """Predict every document and score the predictions; with `out`, write both, the gold and the report into that folder.
 
-    `source`, `model`, `train`: what the report says of them, see `nertune.reporting`.
+    `source`, `model`, `run`, `train`: what the report says of them, see `nertune.reporting`.
     """
     started = time.monotonic()
     with Meter("predicting", len(documents)) as meter:
@@ -42,9 +43,17 @@ def evaluate_on(
     evaluation = evaluate(documents, predictions, seconds=time.monotonic() - started)
     if out is not None:
         write_folder(Path(out), evaluation, documents, predictions)
-        display = recognizer.renderer.spec.labels.display
         write_report(
-            Path(out), documents, predictions, evaluation, source=source, model=model, train=train, display=display
+            Path(out),
+            documents,
+            predictions,
+            evaluation,
+            source=source,
+            model=model,
+            run=run,
+            train=train,
+            display=recognizer.renderer.spec.labels.display,
+            min_score=recognizer.min_score,
         )
     return evaluation
 

@@ -11,15 +11,15 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from nertune import data
 from nertune.atomic import replacing
 from nertune.data.loss import Loss
+from nertune.data.wording import counted
 from nertune.errors import InputError
 from nertune.prompt import KNOWN_ANSWERS, PromptSpec, answer_format, load_template, strict
 from nertune.prompted import ROWS, PromptedRows
@@ -28,7 +28,9 @@ from nertune.schema import Document, LabelSet
 __all__ = ["Conversion", "convert"]
 
 _AS_THEY_ARE = data.LabelMap()
+_AS_TOLD = data.ReadSettings()
 _NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
+_PIECES = "mentions of several pieces"
 
 
 class Conversion(NamedTuple):
@@ -42,50 +44,49 @@ def convert(
     source: str,
     target: str,
     *,
-    source_format: str | None,
     target_format: str,
-    template: str,
-    answer: str | None,
+    template: str | None = None,
+    answer: str | None = None,
     scheme: data.Scheme | None = None,
     label_map: data.LabelMap = _AS_THEY_ARE,
-    reading: Mapping[str, Any] = MappingProxyType({}),
+    reading: data.ReadSettings = _AS_TOLD,
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
-    `template`, `answer`: the prompt and the answers of rows for LLMs (json where None), `answer` also the marks of inline
-    lines. `scheme`: that of the tags, for targets that have tags. `label_map`: other labels for those of the file, given
-    right after reading. `reading`: what else `data.open_rows` takes for the source. What the target's format cannot hold,
-    and mentions of the source that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line for each
-    document it is about.
-    Raises DataError for what cannot be read, InputError when both are the same file or for labels that the answers cannot
-    write, DiskSpaceError.
+    `template`, `answer`: the prompt (cluener where None) and the answers (json) of rows for LLMs; `answer` also the marks of
+    inline lines (inline). `scheme`: that of the tags, for targets that have tags. `label_map`: other labels for those of the
+    file, given right after reading. `reading`: how the source is read, see `data.open_rows`. What the target's format
+    cannot hold, and mentions of the source that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line
+    for each document it is about.
+    Raises DataError for what cannot be read, InputError when both are the same file, for labels that the answers cannot
+    write, and for a template, an answer or a scheme where the target has none, DiskSpaceError.
     """
-    if Path(source).exists() and Path(target).exists() and Path(source).samefile(target):
-        raise InputError(f"{target}: source and target are the same file")
     listed = _left_out_path(target)
-    options = {"format": source_format, "answers": KNOWN_ANSWERS, **reading}
-    with data.open_rows(source, **options) as read:
+    for written in (Path(target), listed):
+        if Path(source).exists() and written.exists() and written.samefile(source):
+            raise InputError(f"{written}: is the file to be converted, and would be replaced; name another target")
+    with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as read:
         rows: Iterable[data.Row] = read
         changes = data.Changes()
         if target_format in ROWS and scheme is None:
-            labels, rows = _labelled(source, options, read, label_map)
-            spec = PromptSpec(load_template(template), labels, strict(answer_format(answer or "json")).form)
-            writer: data.Writer = PromptedRows(target_format, spec)
+            labels, rows = _labelled(source, reading, read, label_map)
+            prompt, form = load_template(template or "cluener"), strict(answer_format(answer or "json")).form
+            writer: data.Writer = PromptedRows(target_format, PromptSpec(prompt, labels, form))
         else:
-            writer = _writer(target_format, target, answer, scheme)
+            writer = _writer(target_format, target, template, answer, scheme)
         passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
             for missed in read.missed:
                 passage.list_missed(missed.line, missed.why, file)
         said = [
-            f"{source}: {read.format}, {passage.counts['read']:,} documents",
+            f"{source}: {read.format}, {counted(passage.counts['read'], 'document')}",
             *read.notes(),
             *label_map.notes(changes),
             *passage.losses(),
         ]
     if passage.counts["listed"]:
-        said.append(f"{listed}: what was left out, a line for each of {passage.counts['listed']:,} documents")
+        said.append(f"{listed}: what was left out of {counted(passage.counts['listed'], 'document')}, a line each")
     else:
         listed.unlink()
     if target_format in ROWS:
@@ -93,11 +94,18 @@ def convert(
     unlike = _unlike(target, target_format, passage.digests)
     if unlike:
         said.append(_not_alike(unlike, target_format))
-    said.append(f"{target}: {len(passage.digests):,} documents written as {target_format}")
+    said.append(f"{target}: {counted(len(passage.digests), 'document')} written as {target_format}")
     return Conversion(tuple(said), complete=not (passage.counts["listed"] or unlike))
 
 
-def _writer(format: str, target: str, answer: str | None, scheme: data.Scheme | None) -> data.Writer:
+def _writer(
+    format: str, target: str, template: str | None, answer: str | None, scheme: data.Scheme | None
+) -> data.Writer:
+    """What writes documents alone. Raises InputError for what it has no use for."""
+    if template is not None:
+        raise InputError(f"--template {template}: {format} has no prompts; it is for {' and '.join(ROWS)}")
+    if answer is not None and format != "inline":
+        raise InputError(f"--answer {answer}: {format} holds no answers; it is for {', '.join(ROWS)} and inline")
     if format != "inline" or scheme is not None:
         return data.writer(format, path=target, scheme=scheme)
     marks = {known.name: known for known in KNOWN_ANSWERS.marks()}
@@ -107,11 +115,11 @@ def _writer(format: str, target: str, answer: str | None, scheme: data.Scheme | 
 
 
 def _labelled(
-    source: str, options: Mapping[str, Any], reading: data.Reading, label_map: data.LabelMap
+    source: str, settings: data.ReadSettings, reading: data.Reading, label_map: data.LabelMap
 ) -> tuple[LabelSet, Iterable[data.Row]]:
     """The labels that a prompt names, most frequent first, and the rows: a file is read twice, a pipe is kept."""
     if os.path.isfile(source) or os.path.isdir(source):
-        with data.open_rows(source, **options) as first:
+        with data.open_rows(source, answers=KNOWN_ANSWERS, **settings) as first:
             return _labels(first, label_map), reading
     kept = list(reading)
     return _labels(kept, label_map), kept
@@ -162,7 +170,13 @@ def _listed(row: data.Row, document: Document | None, losses: Iterable[Loss]) ->
         if loss.left_out and (e := loss.entity) is not None
     ]
     entities += [
-        {"kind": _NOWHERE, "start": mention.start, "end": mention.end, "label": mention.label, "text": mention.text}
+        {
+            "kind": _PIECES if mention in row.raw.lost else _NOWHERE,
+            "start": mention.start,
+            "end": mention.end,
+            "label": mention.label,
+            "text": mention.text,
+        }
         for mention in row.lost
     ]
     whole = (
@@ -199,4 +213,5 @@ def _left_out_path(target: str) -> Path:
 
 def _not_alike(numbers: Sequence[int], format: str) -> str:
     first = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
-    return f"{len(numbers):,} documents do not come back alike: {format} cannot hold their entities ({first})"
+    do = "does" if len(numbers) == 1 else "do"
+    return f"{counted(len(numbers), 'document')} {do} not come back alike: {format} cannot hold the entities ({first})"

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nertune import data
-from nertune.atomic import replacing, write_text
+from nertune.atomic import replacing, telling_failures, write_text
 from nertune.errors import InputError, MissingFileError
 from nertune.evaluate import Evaluation
 from nertune.evaluate.compare import Comparison, compare
 from nertune.evaluate.pairing import pair
 from nertune.schema import Document, ParseOutcome, Prediction
 
-__all__ = ["Scored", "compare_folders", "read_folder", "write_folder"]
+__all__ = ["Scored", "compare_folders", "make_folder", "read_folder", "write_folder"]
 
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.jsonl"
@@ -33,6 +33,14 @@ class Scored(NamedTuple):
     predictions: tuple[Prediction, ...]
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is not there: before the work whose result goes into it. Raises InputError where it cannot be."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is there, and no folder; the results are several files, so name a folder for them")
+    with telling_failures(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_folder(
     folder: Path, evaluation: Evaluation, gold: Sequence[Document], predictions: Sequence[Prediction]
 ) -> None:
@@ -41,7 +49,7 @@ def write_folder(
     The lines of predictions.jsonl are those of extraction, with the gold's ids, and `outcome` where an answer could not be
     read as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(folder / EVALUATION, json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2) + "\n")
     with replacing(folder / PREDICTIONS) as file:
         for document, prediction in zip(gold, predictions, strict=True):

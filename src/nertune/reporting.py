@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nertune import data
+from nertune.confidence import MinScore
 from nertune.errors import NertuneError
 from nertune.evaluate import Evaluation
 from nertune.evaluate.report import build_report
@@ -25,29 +26,32 @@ def write_report(
     *,
     source: str,
     model: str,
+    run: Path | None = None,
     train: Sequence[Document] | None = None,
     display: Mapping[str, str] | None = None,
+    min_score: MinScore | None = None,
 ) -> None:
     """Write report.html, report.md and report.json into a folder.
 
-    `source`: the annotated file; `model`: as it was named, of whose run the curves are shown where it is one; `display`:
-    what it sees labels as that it sees under another name.
+    `source`: the annotated file; `model`: as it was named; `run`: that of the model, whose training is shown; `display`: what
+    it sees labels as that it sees under another name; `min_score`: below which entities were left out.
     """
-    run = Path(model)
     facts = {"model": model, "data": source}
-    if run.is_dir():
+    if run:
         facts["base model"] = RunManifest.read(run).base_model
+    if min_score is not None:
+        facts["least score"] = str(min_score)
     if evaluation.sentences_per_second:
         facts["speed"] = f"{evaluation.sentences_per_second:.2f} texts a second"
     report = build_report(
         documents,
         predictions,
-        title=f"{run.name if run.is_dir() else model} on {Path(source).name}",
+        title=f"{Path(model).name if model == str(run) else model} on {Path(source).name}",
         evaluation=evaluation,
         train=train,
         facts=facts,
-        metrics=_lines(run / "metrics.jsonl"),
-        recipe=_text(run / "recipe.yaml"),
+        metrics=_lines(run / "metrics.jsonl") if run else (),
+        recipe=_text(run / "recipe.yaml") if run else None,
         display=display,
     )
     report.write(folder)

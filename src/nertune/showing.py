@@ -32,6 +32,8 @@ __all__ = ["Wanted", "show", "write_page"]
 
 _ON_A_PAGE = 5_000  # documents, where no number is asked for
 _PAGER = "less -RFX"
+_AS_THEY_ARE = data.LabelMap()
+_AS_TOLD = data.ReadSettings()
 
 
 class Wanted(NamedTuple):
@@ -57,13 +59,22 @@ class Wanted(NamedTuple):
         return (not self.labels or not named.isdisjoint(self.labels)) and self.search in document.text
 
 
-def show(source: str, wanted: Wanted, *, format: str | None = None, say: Callable[[str], None]) -> None:
+def show(
+    source: str,
+    wanted: Wanted,
+    *,
+    reading: data.ReadSettings = _AS_TOLD,
+    label_map: data.LabelMap = _AS_THEY_ARE,
+    say: Callable[[str], None],
+) -> None:
     """Print the documents, through the user's pager on a terminal. Notes of the reader are said after them.
 
+    `reading`: see `data.open_rows`; `label_map`: other labels for those of the file, given before any are looked for.
     Raises what `nertune.data.open_rows` raises, and InputError where no document fits.
     """
-    with data.open_rows(source, format=format, answers=KNOWN_ANSWERS) as reading:
-        rows = wanted.of(reading)
+    changes = data.Changes()
+    with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as opened:
+        rows = wanted.of(label_map.rows(opened, changes))
         first = next(rows, None)
         if first is None:
             raise InputError(f"{source}: none of its documents fits")
@@ -72,29 +83,37 @@ def show(source: str, wanted: Wanted, *, format: str | None = None, say: Callabl
             for number, row in chain([first], rows):
                 labels += sorted({entity.label for entity in row.document.entities}.difference(labels))
                 console.print(_lines(number, row, labels), soft_wrap=True)
-        for note in reading.notes():
+        for note in (*opened.notes(), *label_map.done(changes)):
             say(note)
 
 
 def write_page(
-    source: str, target: str, wanted: Wanted, *, format: str | None = None, labels: Mapping[str, str] | None = None
+    source: str,
+    target: str,
+    wanted: Wanted,
+    *,
+    reading: data.ReadSettings = _AS_TOLD,
+    label_map: data.LabelMap = _AS_THEY_ARE,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """Write one HTML page that shows the documents and needs nothing else; returns the reader's notes.
+    """Write one HTML page that shows the documents and needs nothing else; returns what is to be said.
 
     Where `wanted.most` is None, 5,000 at most: the page says how many there are. `labels`: display names by label.
-    Raises what `show` raises, MissingFileError and DiskSpaceError.
+    Raises what `show` raises, InputError where the page would replace the file, MissingFileError and DiskSpaceError.
     """
-    with data.open_rows(source, format=format, answers=KNOWN_ANSWERS) as reading:
-        value = show_page(
-            wanted.of(reading), title=Path(source).name, most=wanted.most or _ON_A_PAGE, display=labels or {}
-        )
+    if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
+        raise InputError(f"{target}: is the file to be shown; give the page another name")
+    changes = data.Changes()
+    with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as opened:
+        rows = wanted.of(label_map.rows(opened, changes))
+        value = show_page(rows, title=Path(source).name, most=wanted.most or _ON_A_PAGE, display=labels or {})
         if not value["documents"]:
             raise InputError(f"{source}: none of its documents fits")
-        value["facts"] = {"file": source, "format": reading.format}
+        value["facts"] = {"file": source, "format": opened.format}
         write_text(
             target, page(value, script=SCRIPT, without_script="Type nertune data show for the same in a terminal.")
         )
-        return reading.notes()
+        return (*opened.notes(), *label_map.done(changes))
 
 
 def _lines(number: int, row: data.Row, labels: Sequence[str]) -> Text:
@@ -104,7 +123,7 @@ def _lines(number: int, row: data.Row, labels: Sequence[str]) -> Text:
     text = Text(visible(where + named) + "\n", style="dim")
     text.append_text(highlight(row.document.text, row.document.entities, labels))
     for mention in row.lost:
-        text.append(f"\n  not in the text: {visible(mention.shown)} {mention.label}", style="red")
+        text.append(f"\n  without a place in the text: {visible(mention.shown)} {mention.label}", style="red")
     return text.append("\n")
 
 

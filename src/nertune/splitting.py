@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from nertune import __version__, data
 from nertune.atomic import write_text
+from nertune.data.wording import counted
 from nertune.errors import InputError
 from nertune.export.folders import new_folder, refuse_existing
 from nertune.prompt import KNOWN_ANSWERS
@@ -33,6 +35,8 @@ _ENDINGS = {
     "labelstudio": ".json",
     "spacy": ".spacy",
 }  # others: .jsonl
+_AS_THEY_ARE = data.LabelMap()
+_PARAMETERS = ("test", "validation", "folds", "few_shot", "seed", "group", "threshold", "to")
 _KEPT = "nothing is written over: name another folder, or empty this one"
 
 
@@ -40,8 +44,9 @@ _KEPT = "nothing is written over: name another folder, or empty this one"
 class Plan:
     """What is asked for: `test` and `validation` (a share below 1 or a number, 0 for none), or `folds`, or `few_shot`.
 
-    `group`, `threshold`: what stays together, see `data.groups_of`. `format`: of the source, told from the content where
-    None; `to`: of the parts.
+    `group`, `threshold`: what stays together, see `data.groups_of`. `to`: the format of the parts. `label_map`: other
+    labels for those of the source, given before anything is counted. `reading`: how the source is read, see
+    `data.open_rows`.
     """
 
     test: float | int | None = None
@@ -51,8 +56,9 @@ class Plan:
     seed: int = 1024
     group: data.Grouping = "near"
     threshold: float = 0.8
-    format: str | None = None
     to: str = "entities"
+    label_map: data.LabelMap = _AS_THEY_ARE
+    reading: data.ReadSettings = field(default_factory=data.ReadSettings)
 
     def settled(self) -> Plan:
         """The plan with its defaults in place. Raises InputError for parts that exclude each other."""
@@ -73,23 +79,34 @@ class Plan:
                 f"--test {values['test']} and --validation {values['validation']} leave nothing to train on: "
                 "together they must be below 1"
             )
-        return Plan(**{**asdict(self), **values})
+        return replace(self, test=values["test"], validation=values["validation"])
+
+    def parameters(self) -> dict[str, Any]:
+        """All that was asked for, as JSON; of how the source is read, what was told."""
+        own = {name: getattr(self, name) for name in _PARAMETERS}
+        return own | {"label_map": dict(self.label_map.targets), "reading": self._told()}
 
     def command(self, source: str) -> str:
-        """The command that makes the split of a file of that name."""
-        options = {
-            "test": self.test,
-            "validation": self.validation,
-            "folds": self.folds,
-            "few-shot": self.few_shot,
-            "seed": self.seed,
-            "group": self.group,
-            "threshold": self.threshold if self.group == "near" else None,
-            "from": self.format,
-            "to": self.to,
-        }
-        given = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None]
+        """The command that makes the split of a file of that name; NAMES stands for a file of the tags' names."""
+        options: dict[str, Any] = {name: getattr(self, name) for name in _PARAMETERS}
+        if self.group != "near":
+            del options["threshold"]
+        told = self._told()
+        options |= {"from": told.pop("format", None), **told, "map": self.label_map.options()}
+        options["column"] = [f"{name}={column}" for name, column in options.pop("columns", {}).items()]
+        if "tag_names" in options:
+            options["tag_names"] = "NAMES"
+        given = [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+            for name, values in options.items()
+            for value in (values if isinstance(values, list | tuple) else [values])
+            if value is not None
+        ]
         return " ".join(["nertune data split", shlex.quote(source), "--out DIR", *given])
+
+    def _told(self) -> dict[str, Any]:
+        """How the source is read, without what is told from its content."""
+        return {name: value for name, value in self.reading.items() if value and (name, value) != ("joiner", "auto")}
 
 
 def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[str]]:
@@ -99,37 +116,43 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     give the same bytes. Raises InputError, before anything is written, for a plan that cannot be carried out.
     """
     plan = plan.settled()
+    if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
+        raise InputError(f"{source}: the manifest names its digest, and this can be read once; save it to a file first")
+    if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(out)):
+        raise InputError(f"{source}: is in {out}, which the parts would replace; name another folder")
     writer = data.writer(plan.to, path=out)
     replace = _is_untouched_split(Path(out))
-    corpus = data.read(source, format=plan.format, answers=KNOWN_ANSWERS)
-    said = [f"{source}: read as {corpus.format}, {len(corpus.documents):,} documents"]
-    said += [f"{source}: {note}" for note in corpus.notes]
-    said += _losses(writer, corpus.documents)
-    groups = data.groups_of(corpus.documents, plan.group, threshold=plan.threshold)
-    parts, notes = _parts(corpus.documents, plan, groups)
+    corpus = data.read(source, answers=KNOWN_ANSWERS, **plan.reading)
+    documents, changes = plan.label_map.apply(corpus.documents)
+    said = [f"{source}: read as {corpus.format}, {counted(len(documents), 'document')}"]
+    said += [f"{source}: {note}" for note in (*corpus.notes, *plan.label_map.notes(changes))]
+    said += _losses(writer, documents)
+    groups = data.groups_of(documents, plan.group, threshold=plan.threshold)
+    parts, notes = _parts(documents, plan, groups)
     together = _together(groups, plan)
     manifest: dict[str, Any] = {
         "nertune": __version__,
         "command": plan.command(Path(source).name),
         "source": {"file": Path(source).name, "sha256": _digest(Path(source)), "format": corpus.format},
-        "parameters": asdict(plan),
+        "parameters": plan.parameters(),
         "groups": together,
-        "all": _counts(corpus.documents),
+        "all": _counts(documents),
         "files": {},
     }
     with new_folder(Path(out), replace=replace) as folder:
-        for name, documents in parts.items():
+        for name, part in parts.items():
             path = folder / (name + _ENDINGS.get(plan.to, ".jsonl"))
             path.parent.mkdir(exist_ok=True)
-            data.write(documents, path, format=plan.to)
-            manifest["files"][path.relative_to(folder).as_posix()] = {**_counts(documents), "sha256": _digest(path)}
+            data.write(part, path, format=plan.to)
+            manifest["files"][path.relative_to(folder).as_posix()] = {**_counts(part), "sha256": _digest(path)}
         write_text(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=2) + "\n")
     if plan.group != "none":
         alike = "texts that are alike" if plan.group == "near" else "equal texts"
-        said.append(
-            f"{alike} stay together: {together['documents_in_them']:,} documents in {together['together']:,} groups, "
-            f"the largest of {together['largest']:,}"
+        many, groups_of_them = (
+            counted(together["documents_in_them"], "document"),
+            counted(together["together"], "group"),
         )
+        said.append(f"{alike} stay together: {many} in {groups_of_them}, the largest of {together['largest']:,}")
     return manifest, [*said, *notes, *_missing(manifest)]
 
 

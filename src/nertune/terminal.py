@@ -101,8 +101,10 @@ class Meter:
             return
         self._told = now
         left = ""
-        if done > self._before and self._total:
-            each = (now - self._started) / (done - self._before)
+        through = done - self._before
+        # Those of a batch end at almost one time: the first alone would make hours of minutes.
+        if self._total and through >= max(1, min(10, 0.05 * (self._total - self._before))):
+            each = (now - self._started) / through
             left = f", about {duration(each * (self._total - done))} left"
         line(f"{what or self._what}: {done}/{self._total or '?'}{left}  {extra}".rstrip())
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nertune.data.audit import KINDS, Cutoff, Report, RowLength, audit, in_memory, inputs, repair
 from nertune.errors import DataError, InputError, MissingFileError
+from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
 
 _MARK = re.compile(r"\[([^|\]]*)\|([^\]]*)\]", re.S)
@@ -160,6 +161,7 @@ BESIDES = {
     "duplicate-differs": {"surface-ambiguous"},
 }
 ELSEWHERE = {
+    "document-unread",
     "mention-absent",
     "span-pieces",
     "label-unknown",
@@ -183,6 +185,22 @@ def test_each_kind_is_found_where_it_is_and_nothing_else(tmp_path, code):
 def test_every_kind_has_a_test():
     assert set(CASES) | ELSEWHERE == set(KINDS)
     assert all(kind.message and kind.advice for kind in KINDS.values())
+
+
+def test_what_could_not_be_read_is_found_and_logged_by_a_repair(tmp_path):
+    path = tmp_path / "marked.txt"
+    path.write_text("[a | X] b\n[c | Y] d\n[e | Z\n[f | X]\n")
+    (file,) = inputs([path], format="inline", answers=KNOWN_ANSWERS)
+    report = audit([file])
+    assert report.has_errors()
+    (finding,) = (finding for finding in report.findings if finding.kind.code == "document-unread")
+    (place,) = finding.places
+    assert (finding.count, place.where, place.document) == (1, f"{path}:3", None)
+    assert "the line is not sound in the inline format: '[e | Z'" in place.detail
+    repaired = repair(file, tmp_path / "out.jsonl")
+    assert (repaired.documents, repaired.left_out) == (3, 1)
+    (change,) = map(json.loads, Path(repaired.log).read_text(encoding="utf-8").splitlines())
+    assert (change["line"], change["kind"], change["after"]) == (3, "left-out", {"why": place.detail})
 
 
 def test_nothing_is_found_in_a_clean_file(tmp_path):

@@ -297,6 +297,16 @@ def test_a_list_of_another_shape_is_told(folder: Pairs) -> None:
         read(path)
 
 
+def test_what_has_several_pieces_is_listed_as_such(folder: Pairs, tmp_path: Path) -> None:
+    path = folder(doc=("left and right arm", "T1\tBODY 0 4;15 18\tleft arm\nT2\tBODY 9 13\tnowhere\n"))
+    assert main(["data", "convert", str(path), str(tmp_path / "out")]) == 3
+    listed = json.loads((tmp_path / "out.left-out.jsonl").read_text(encoding="utf-8"))
+    assert [(entity["kind"], entity["text"]) for entity in listed["entities"]] == [
+        ("mentions of several pieces", "left arm"),
+        ("mentions that the text does not hold there", "nowhere"),
+    ]
+
+
 def test_convert_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target, back = tmp_path / "in.jsonl", tmp_path / "brat", tmp_path / "back.jsonl"
     kept, gone = Entity("PER", 0, 4, "Anna", 0.5), Entity("two words", 7, 12, "lives")
@@ -305,7 +315,7 @@ def test_convert_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().err
     assert "brat cannot hold scores: 1" in said
     assert "brat cannot hold labels with white space in them: 1" in said
-    assert "do not come back alike" not in said
+    assert "not come back alike" not in said
     (row,) = map(json.loads, (tmp_path / "brat.left-out.jsonl").read_text(encoding="utf-8").splitlines())
     assert [e["label"] for e in row["entities"]] == ["two words"]
     assert main(["data", "convert", str(target), str(back)]) == 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nertune.data
-from nertune.data import FORMATS, Corpus, detect, read, write
+from nertune.data import FORMATS, Corpus, ReadSettings, detect, open_rows, read, write
 from nertune.errors import DataError, InputError
 from nertune.schema import Document
 
@@ -33,6 +36,30 @@ def test_unknown_format_names_the_nearest(jsonl: Jsonl, name: str, near: str) ->
         write([], path, format=name)
 
 
+def test_the_settings_that_are_passed_on_are_all_that_reading_takes() -> None:
+    taken = {
+        name for name, given in inspect.signature(open_rows).parameters.items() if given.kind == given.KEYWORD_ONLY
+    }
+    assert taken - {"answers"} == set(ReadSettings.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"predictions": True}, "entities has no use for --predictions, which is for labelstudio"),
+        ({"joiner": "space"}, "entities has no use for --joiner, which is for conll, hf, spacy"),
+        ({"split": "test"}, "entities has no use for --split, which is for hf"),
+        ({"tag_names": ["O"]}, "entities has no use for --tag-names, which is for hf"),
+        ({"columns": {"text": "body"}}, "the record has none of the keys 'body'; its keys are 'text', 'entities'"),
+        ({"format": "conll", "columns": {"tags": "2"}}, "--column tags: the columns of conll are called token and tag"),
+        ({"format": "hf", "split": "test"}, "is a file, so it has no split 'test'"),
+    ],
+)
+def test_a_setting_that_means_nothing_here_is_refused(jsonl: Jsonl, settings: Any, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        read(jsonl({"text": "a", "entities": []}), **settings)
+
+
 def test_unknown_format_with_nothing_near(jsonl: Jsonl) -> None:
     with pytest.raises(DataError, match=f"there is no format 'qqq'; {ALL}"):
         read(jsonl({"text": "a"}), format="qqq")
@@ -44,7 +71,7 @@ def test_undetectable_json(jsonl: Jsonl) -> None:
         read(path)
     assert str(caught.value) == (
         f"{path}:1: the format cannot be told: its first record is an object with the keys 'tokens', 'chunks'. "
-        f"{ALL}; name one: --from, or data.format in a recipe"
+        f"{ALL}; name one: --from (of predictions: --pred-from), or data.format in a recipe"
     )
 
 
@@ -54,7 +81,8 @@ def test_undetectable_text(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         detect(path)
     assert str(caught.value) == (
-        f"{path}:2: the format cannot be told: it begins with '叶 NR'. {ALL}; name one: --from, or data.format in a recipe"
+        f"{path}:2: the format cannot be told: it begins with '叶 NR'. {ALL}; name one: --from (of predictions: --pred-from), "
+        "or data.format in a recipe"
     )
     with pytest.raises(DataError, match=r":2: begins with '叶 NR', not with the '\{' or '\[' of JSON"):
         read(path, format="cluener")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nertune.data import detect
+from nertune.errors import DataError
 from nertune.prompt import KNOWN_ANSWERS
 
 
@@ -83,3 +84,33 @@ def test_each_sample_is_known(tmp_path: Path, format: str, name: str, content: s
         (tmp_path / part).write_text(content, encoding="utf-8")
     first = name.split()[0]
     assert detect(tmp_path / (first.split("/")[0]), answers=KNOWN_ANSWERS) == format
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (
+            '{"text": "a", "label": [[0, 1, "X"]]}\n{"text": "b", "label": [[0, 1]]}\n',
+            2,
+            "before it the file looks like doccano, and this record is an object with the keys 'text', 'label'",
+        ),
+        ("EU B-ORG\nrejects O\nGerman S-MISC\ncall Q-X\n", 4, "looks like conll, and this line is 'call Q-X'"),
+        ("[a | X] b\n[c | Y d\n[e | Z]\n", 2, "looks like inline, and this line is '[c | Y d'"),
+    ],
+)
+def test_what_begins_in_a_format_is_told_where_it_no_longer_is(
+    tmp_path: Path, content: str, line: int, said: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        detect(path, answers=KNOWN_ANSWERS)
+    assert str(caught.value).startswith(f"{path}:{line}: the format cannot be told: ")
+    assert said in str(caught.value)
+
+
+def test_utf_16_is_named_with_the_way_to_convert_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text('{"text": "a", "entities": []}', encoding="utf-16")
+    with pytest.raises(DataError, match=r"file:1: is UTF-16; convert with: iconv"):
+        detect(path)

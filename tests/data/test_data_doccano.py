@@ -48,9 +48,13 @@ def test_exports_with_relations_are_entities_and_read_when_asked_for(jsonl: Json
         {"id": 1, "label": "name", "start_offset": 0, "end_offset": 3},
         {"id": 2, "label": "company", "start_offset": 4, "end_offset": 8},
     ]
-    path = jsonl({"id": 7, "text": TEXT, "entities": entities, "relations": [], "Comments": []})
+    relations = [{"id": 1, "from_id": 1, "to_id": 2, "type": "works for"}]
+    path = jsonl({"id": 7, "text": TEXT, "entities": entities, "relations": relations, "Comments": ["sure?", "yes"]})
     assert detect(path) == "entities"
     assert read(path).documents == read(path, format="doccano").documents == (READ,)
+    for format in (None, "doccano"):
+        passed = ("relations passed over: 1", "annotators' comments passed over: 2")
+        assert read(path, format=format).notes[1:] == passed
 
 
 def test_rows_as_doccano_imports_them(tmp_path: Path) -> None:

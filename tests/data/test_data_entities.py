@@ -157,3 +157,13 @@ def test_limit_stops_early_but_not_before_the_vote(tmp_path: Path) -> None:
     assert len(read(path, limit=1_100).documents) == 1_100
     with pytest.raises(DataError, match=r"long\.jsonl:1201: "):
         read(path)
+
+
+def test_tasks_of_prodigy_are_read_and_those_that_were_rejected_are_counted(jsonl: Jsonl) -> None:
+    task = {"text": "Apple in Rome", "_input_hash": 1, "_task_hash": 2, "answer": "accept"}
+    spans = [{"start": 0, "end": 5, "label": "ORG", "token_start": 0, "token_end": 0}]
+    refused = [{**task, "answer": "reject", "spans": spans}, {**task, "answer": "ignore"}]
+    corpus = read(jsonl({**task, "spans": spans}, task, *refused))
+    assert corpus.format == "entities"
+    assert corpus.documents == (Document.of("Apple in Rome", [("ORG", 0, 5)]), Document("Apple in Rome"))
+    assert corpus.notes[1:] == ("tasks that were rejected or ignored in Prodigy, passed over: 2",)

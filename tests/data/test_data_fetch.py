@@ -197,7 +197,7 @@ def test_data_files_come_and_nothing_else(corpus, capsys):
     assert held == ["data/dev.jsonl", "data/train.jsonl", "fetched.json"]
     assert (folder / "data/train.jsonl").read_text(encoding="utf-8") == ROW * 3
     assert not (folder / "data/train.jsonl").is_symlink()
-    assert "5 others are left" in said.err
+    assert "5 others left there" in said.err
     assert "Next: nertune data audit news/data/dev.jsonl news/data/train.jsonl" in said.err
     assert not any("news.py" in path or "model.pkl" in path for _, path, _ in corpus.asked)
 

@@ -143,8 +143,24 @@ def test_jsonl_of_numbers_needs_names(jsonl: Jsonl, tmp_path: Path) -> None:
     assert main(["data", "convert", str(path), str(tmp_path / "o"), "--tag-names", str(names)]) == 0
     features = {"ner_tags": {"feature": {"names": NAMES, "_type": "ClassLabel"}, "length": -1, "_type": "Sequence"}}
     for content in ({"features": features}, {"default": {"features": features}}):
-        (tmp_path / "dataset_info.json").write_text(json.dumps(content), encoding="utf-8")
+        (tmp_path / "dataset_info.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
         assert read(path).documents == expected
+    # LLaMA-Factory's list has the same name.
+    (tmp_path / "dataset_info.json").write_text('{\n  "x": {"file_name": "x.json"}\n}')
+    with pytest.raises(DataError, match="nothing says which tags they stand for"):
+        read(path)
+
+
+def test_a_table_of_plain_numbers_takes_the_names_beside_it(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pytest.importorskip("pyarrow").table({"tokens": [["叶", "老"]], "ner_tags": [[1, 2]]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="row 1: 'ner_tags' holds numbers"):
+        read(tmp_path)
+    features = {"ner_tags": {"feature": {"names": NAMES, "_type": "ClassLabel"}, "_type": "Sequence"}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"features": features}, indent=2), encoding="utf-8")
+    for path in (tmp_path, tmp_path / "train.parquet"):
+        assert read(path).documents == (Document.of("叶老", [("PER", 0, 2)]),)
 
 
 @pytest.mark.parametrize("content", ['["O", "B-X"]', '{"O": 0, "B-X": 1}', '{"1": "B-X", "0": "O"}', "O\nB-X\n"])

@@ -97,6 +97,8 @@ def test_options_are_rules_or_files_of_rules(tmp_path):
         "GPE": "地点", "LOC": "地点", "TIME": None, "DATE": None, "ORG": None, "PER": "人名", "PERS": "人名",
         "a=b": "e", "c,d": "e",
     }  # fmt: skip
+    read = LabelMap.of_options([*options, "x=y\\=z,"])
+    assert LabelMap.of_options(read.options()) == read
 
 
 @pytest.mark.parametrize(

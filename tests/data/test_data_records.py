@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nertune.data import read
-from nertune.data.records import decode_at, describe, forbidden_string, iter_records
+from nertune.data.records import iter_records
+from nertune.data.strict_json import decode_at, forbidden_string
+from nertune.data.wording import describe
 from nertune.errors import DataError, MissingFileError
 
 GOOD = b'{"text": "abc", "entities": []}\n'

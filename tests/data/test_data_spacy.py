@@ -165,6 +165,15 @@ def test_damaged_docbins(saved: Callable[..., Path]) -> None:
             read(path, format="spacy")
 
 
+def test_what_inflates_to_too_much_is_refused(saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(english())
+    path.write_bytes(zlib.compress(b"\x86\xa7version\xa30.1" + bytes(1 << 23)))
+    assert path.stat().st_size < 1 << 14
+    monkeypatch.setattr("nertune.data.formats.docbin._LARGEST", 1 << 22)
+    with pytest.raises(DataError, match=r"x\.spacy: is a DocBin of more than 4 MiB when inflated"):
+        read(path)
+
+
 PAIRS = [["Uber blew $1", {"entities": [[0, 4, "ORG"], [10, 12, "MONEY"]]}], ["none", {"entities": []}]]
 UBER = (Document.of("Uber blew $1", [("ORG", 0, 4), ("MONEY", 10, 12)]), Document("none"))
 

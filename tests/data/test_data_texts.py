@@ -113,12 +113,12 @@ def test_bad_elements_of_an_array_are_rows_with_a_problem(tmp_path):
         (5, True),
     ]
     path.write_text('[{"text": "a"}, {"text": ]')
-    with pytest.raises(DataError, match="broken JSON in record 2 of the array"):
+    with pytest.raises(DataError, match=r"texts\.json:1: broken JSON at column 26"):
         list(read_texts(str(path)))
 
 
 def test_an_array_is_read_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("nertune.data.texts.lines._MEGABYTE", 3)
+    monkeypatch.setattr("nertune.data.records._PIECE", 3)
     path = tmp_path / "texts.json"
     path.write_text(json.dumps(ROWS, ensure_ascii=False, indent=3), encoding="utf-8")
     assert [row.text for row in read_texts(str(path))] == TEXTS
@@ -190,7 +190,7 @@ def test_other_keys(tmp_path):
         ("a.txt", b"\n \n", "holds no text"),
         ("a.csv", b"id,text\n", "holds no text"),
         ("a.csv", b"", "holds no text"),
-        ("a.json", b"[]", "holds no text"),
+        ("a.json", b"[]", "a.json:1: the array is empty"),
         ("a.parquet", b"PAR1", "is no Parquet file"),
         ("a.txt.gz", gzip.compress(b"a\n" * 10_000, mtime=0)[:-20], "compressed data is damaged"),
     ],

@@ -10,7 +10,16 @@ from rich.table import Table
 
 from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
-from nertune.evaluate.table import comparison_table, markdown_table, published_table, score_table, semeval_table
+from nertune.evaluate.compare import compare
+from nertune.evaluate.compare_table import difference_table
+from nertune.evaluate.table import (
+    comparison_table,
+    markdown_table,
+    published_table,
+    scheme_table,
+    score_table,
+    semeval_table,
+)
 from nertune.schema import Document, Entity, Mention, Prediction
 
 TEXT = "甲乙甲"
@@ -23,9 +32,9 @@ def scored(*spans: tuple[str, int, int], invented: tuple[str, str] | None = None
     return evaluate(GOLD, [Prediction(TEXT, entities, ungrounded)])
 
 
-def lines(table: Table) -> list[list[str]]:
+def lines(table: Table, *, width: int = 200) -> list[list[str]]:
     out = StringIO()
-    Console(file=out, width=200).print(table)
+    Console(file=out, width=width).print(table)
     return [line.replace("│", " ").replace("┃", " ").split() for line in out.getvalue().splitlines()]
 
 
@@ -35,16 +44,43 @@ def words(table: Table) -> str:
 
 def test_score_table_rows() -> None:
     shown = lines(score_table(scored(("name", 0, 1)), measure="span"))
-    assert ["label", "precision", "recall", "F1", "support"] in shown
-    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "1"] in shown
-    assert ["name", "1.0000", "0.5000", "0.6667", "2"] in shown
-    assert ["micro", "1.0000", "0.3333", "0.5000", "3"] in shown
-    assert ["macro", "0.5000", "0.2500", "0.3333", "3"] in shown
+    assert ["label", "precision", "recall", "F1", "95%", "interval", "support"] in shown
+    assert ["a[b]|c", "0.0000", "0.0000", "0.0000", "—", "1"] in shown
+    assert ["name", "1.0000", "0.5000", "0.6667", "—", "2"] in shown
+    assert ["micro", "1.0000", "0.3333", "0.5000", "—", "3"] in shown
+    assert ["macro", "0.5000", "0.2500", "0.3333", "—", "3"] in shown
 
 
 def test_score_table_of_the_other_measure_differs() -> None:
     shown = lines(score_table(scored(("name", 0, 1)), measure="text"))
-    assert ["name", "1.0000", "1.0000", "1.0000", "1"] in shown
+    assert ["name", "1.0000", "1.0000", "1.0000", "—", "1"] in shown
+
+
+def test_each_row_shows_the_interval_of_its_f1() -> None:
+    result = evaluate(GOLD * 9, [Prediction(TEXT), *[Prediction(TEXT, GOLD[0].entities)] * 8])
+    scores = result.metrics["span"]
+    shown, text = lines(score_table(result, measure="span")), markdown_table(result, measure="span")
+    for name, score in (("name", scores.labels["name"]), ("micro", scores.micro), ("macro", scores.macro)):
+        low, high = (f"{value:.4f}" for value in score.ci95 or ())
+        assert low < f"{score.f1:.4f}" < high
+        assert [low, "to", high] in [line[4:7] for line in shown if line[:1] == [name]]
+        assert f"| {low} to {high} |" in text
+    assert "9 documents, micro F1 " in words(score_table(result, measure="span"))
+
+
+def test_a_long_label_takes_no_column_from_the_numbers() -> None:
+    label = "organisations of every kind, with all that belongs to them 组织机构名称（全称，含下属部门与分支机构）"
+    gold = [Document.of(TEXT, [(label, 0, 1)])] * 2
+    result = evaluate(gold, [Prediction(TEXT, gold[0].entities)] * 2)
+    compared = compare(gold, [Prediction(TEXT)] * 2, [Prediction(TEXT)] * 2, resamples=9, shuffles=1)
+    for table, figures in (
+        (score_table(result, measure="span"), "1.0000 1.0000 1.0000 1.0000 to 1.0000 2"),
+        (comparison_table(result, result, measure="span"), "1.0000 1.0000 +0.0000 1.0000 1.0000 2"),
+        (scheme_table(result, scheme="exact"), "2 0 0 0 0 1.0000 1.0000 1.0000 2"),
+        (difference_table(compared, measure="span"), "0.0000 0.0000 +0.0000 +0.0000 to +0.0000 1.000 2"),
+    ):
+        rows = [" ".join(line) for line in lines(table, width=80)]
+        assert any(row.startswith("organisation") and row.endswith(figures) for row in rows), rows
 
 
 @pytest.mark.parametrize(("measure", "compares"), [("text", "(label, text)"), ("span", "(label, start, end)")])
@@ -58,7 +94,7 @@ def test_every_table_says_what_it_measures(measure: str, compares: str) -> None:
     ):
         assert f"Measure {measure}: sets of {compares}" in said
         assert "against gold" in said or "Mine [bold]" in said
-        assert "1 document, micro F1" in said
+        assert "1 document." in said
 
 
 def test_comparison_table_rows() -> None:
@@ -95,12 +131,12 @@ def test_comparing_scores_on_different_gold_is_said() -> None:
 def test_markdown_table() -> None:
     text = markdown_table(scored(("name", 0, 1)), measure="span")
     assert text.splitlines()[2:] == [
-        "| label | precision | recall | F1 | support |",
-        "|---|---:|---:|---:|---:|",
-        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | 1 |",
-        "| name | 1.0000 | 0.5000 | 0.6667 | 2 |",
-        "| **micro** | 1.0000 | 0.3333 | 0.5000 | 3 |",
-        "| **macro** | 0.5000 | 0.2500 | 0.3333 | 3 |",
+        "| label | precision | recall | F1 | 95% interval | support |",
+        "|---|---:|---:|---:|---:|---:|",
+        "| a[b]\\|c | 0.0000 | 0.0000 | 0.0000 | — | 1 |",
+        "| name | 1.0000 | 0.5000 | 0.6667 | — | 2 |",
+        "| **micro** | 1.0000 | 0.3333 | 0.5000 | — | 3 |",
+        "| **macro** | 0.5000 | 0.2500 | 0.3333 | — | 3 |",
     ]
 
 
@@ -122,6 +158,14 @@ def test_semeval_table_shows_the_counts_of_each_scheme() -> None:
     shown = lines(semeval_table(scored(("name", 0, 1), ("name", 1, 3))))
     assert ["strict", "1", "1", "0", "1", "0", "0.5000", "0.3333", "0.4000"] in shown
     assert ["partial", "1", "0", "1", "1", "0", "0.7500", "0.5000", "0.6000"] in shown
+
+
+def test_scheme_table_shows_the_counts_of_each_label() -> None:
+    shown = lines(scheme_table(scored(("name", 0, 1), ("name", 1, 3)), scheme="partial"))
+    assert ["name", "1", "0", "1", "0", "0", "0.7500", "0.7500", "0.7500", "2"] in shown
+    assert ["a[b]|c", "0", "0", "0", "1", "0", "0.0000", "0.0000", "0.0000", "1"] in shown
+    assert ["micro", "1", "0", "1", "1", "0", "0.7500", "0.5000", "0.6000", "3"] in shown
+    assert ["macro", "0.3750", "0.3750", "0.3750", "3"] in shown
 
 
 def test_tables_of_nothing() -> None:

@@ -43,7 +43,19 @@ def test_the_hub_reads_the_card(run):
     # The base model is a folder of this machine, which is nothing to the hub or to other people.
     assert card.data.base_model is None
     assert "/tmp" not in card.content
-    for part in ("## Results", "## Data", "## Prompt", "## Limits", "## Licence", "抽取", "| **micro** |", "人名 "):
+    low, high = evaluation["metrics"]["span"]["micro"]["ci95"]
+    assert f"{low:.4f} to {high:.4f} (`span`)" in card.content
+    for part in (
+        "## Results",
+        "## Data",
+        "## Prompt",
+        "## Limits",
+        "## Licence",
+        "抽取",
+        "| **micro** |",
+        "人名 ",
+        "; 2 steps at most, ",
+    ):
         assert part in card.content
 
 

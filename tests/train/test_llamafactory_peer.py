@@ -65,7 +65,7 @@ def working(tmp_path, monkeypatch) -> Path:
     documents = data.read(CLUENER, limit=200).documents
     data.write(documents, "cluener.jsonl", format="cluener")
     target = "data/alpaca_clue_train.json"
-    convert("cluener.jsonl", target, source_format=None, target_format="alpaca", template="cluener", answer="json")
+    convert("cluener.jsonl", target, target_format="alpaca", template="cluener", answer="json")
     shutil.copytree(QWEN2, tmp_path / "model")
     return tmp_path
 

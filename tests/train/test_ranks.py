@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,34 @@ def test_every_process_builds_the_model_on_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     _process(monkeypatch, 3, 4)
     assert ranks.device() == "cuda:3"
+
+
+def test_other_threads_finish_what_they_hold_before_the_interpreter_ends(tmp_path):
+    script = """
+        import sys, threading, time
+        import torch.distributed as dist
+        from nertune.train import ranks
+
+        ranks.part_at_exit()
+        dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+
+        def let_go():
+            while dist.is_initialized():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            print("let go", flush=True)
+
+        threading.Thread(target=let_go, daemon=True).start()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "store")],
+        env={**os.environ, "RANK": "0", "WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout == "let go\n"
 
 
 @pytest.mark.parametrize(("size", "processes"), [(2, 2), (2, 4), (5, 2), (1, 3)])

@@ -7,6 +7,7 @@ import json
 
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive, similarity
+from nertune.cli.reading import reading_of, reading_options
 
 __all__ = ["add_audit"]
 
@@ -18,15 +19,6 @@ def add_audit(tasks: Commands) -> None:
         epilog="Exit code 3 where errors were found (with --fix: errors that it does not repair), 0 for warnings and notes.",
     )
     audit.add_argument("files", nargs="*", metavar="FILE", help="annotated files; several are also checked for leakage")
-    audit.add_argument("--from", "--format", dest="format", metavar="F", help="format of the files (default: detected)")
-    audit.add_argument(
-        "--offsets",
-        choices=("code-points", "utf-16"),
-        help="what the files' offsets count (default: told from each file)",
-    )
-    audit.add_argument(
-        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
-    )
     audit.add_argument("--labels", metavar="A,B,C", help="display names to choose, where mentions carry several")
     map_option(audit)
     audit.add_argument(
@@ -55,19 +47,19 @@ def add_audit(tasks: Commands) -> None:
     audit.add_argument(
         "--trust-remote-code", action="store_true", help="run code that comes with the model; never done otherwise"
     )
+    reading_options(audit)
     audit.set_defaults(run=_audit)
 
 
 def _audit(options: argparse.Namespace) -> int:
     from nertune.auditing import Wanted, audit_files
     from nertune.data.audit import KINDS
+    from nertune.data.wording import counted
     from nertune.terminal import Meter, stdout
 
     wanted = Wanted(
-        format=options.format,
+        reading=reading_of(options),
         labels=tuple(name.strip() for name in options.labels.split(",")) if options.labels else None,
-        offsets=options.offsets,
-        predictions=options.predictions,
         label_map=label_map_of(options),
         recipe=options.recipe,
         task=options.task,
@@ -83,10 +75,11 @@ def _audit(options: argparse.Namespace) -> int:
         say(line)
     if repair is not None:
         changes = ", ".join(f"{kind} {count:,}" for kind, count in sorted(repair.changes.items())) or "none"
-        say(f"{repair.path}: {repair.documents:,} documents written as {repair.format}; changes: {changes}")
+        say(f"{repair.path}: {counted(repair.documents, 'document')} written as {repair.format}; changes: {changes}")
         say(f"{repair.log}: every change, a line each")
         if repair.left_out:
-            say(f"{repair.left_out:,} mentions could not be written: they are in the log alone, as left-out")
+            left_out = counted(repair.left_out, "mention or document", "mentions or documents")
+            say(f"{left_out} could not be written: in the log alone, as left-out")
     if options.json:
         value = report.to_json() | ({} if repair is None else {"repair": repair._asdict()})
         print(json.dumps(value, ensure_ascii=False, indent=2))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 
 from nertune.cli.auditing import add_audit
 from nertune.cli.fetching import add_fetch
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, Parser, label_map_of, map_option
+from nertune.cli.reading import reading_of, reading_options
 from nertune.cli.showing import add_show
 from nertune.cli.splitting import add_split
-from nertune.errors import InputError
 
 __all__ = ["add_data", "add_doctor"]
 
@@ -21,10 +20,13 @@ def add_data(commands: Commands) -> None:
     data = commands.add_parser("data", help="annotated files").add_subparsers(
         required=True, metavar="TASK", parser_class=Parser
     )
-    convert = data.add_parser("convert", help="from one format to another, round trip checked")
-    convert.add_argument("source", metavar="SRC")
-    convert.add_argument("target", metavar="DST")
-    convert.add_argument("--from", dest="source_format", metavar="F", help="format of SRC (default: detected)")
+    convert = data.add_parser(
+        "convert",
+        help="from one format to another, round trip checked",
+        epilog="Exit code 3 where DST does not hold all of SRC: DST.left-out.jsonl lists what it does not.",
+    )
+    convert.add_argument("source", metavar="SRC", help="annotated file or folder")
+    convert.add_argument("target", metavar="DST", help="file or folder to write; one that is there is replaced")
     convert.add_argument(
         "--to",
         dest="target_format",
@@ -33,39 +35,13 @@ def add_data(commands: Commands) -> None:
         help="entities, cluener, doccano, labelstudio, brat, conll, hf, spacy, inline, alpaca or sharegpt "
         "(default: %(default)s)",
     )
-    convert.add_argument(
-        "--offsets", choices=("code-points", "utf-16"), help="what SRC's offsets count (default: told from the file)"
-    )
-    convert.add_argument(
-        "--predictions", action="store_true", help="labelstudio: read predictions where there are annotations, too"
-    )
-    convert.add_argument(
-        "--template", default="cluener", help="alpaca, sharegpt: prompt template (default: %(default)s)"
-    )
+    convert.add_argument("--template", help="alpaca, sharegpt: prompt template (default: cluener)")
     convert.add_argument(
         "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
     )
     map_option(convert)
     convert.add_argument("--scheme", choices=("bio", "bioes", "bmes"), help="conll, hf: tags to write (default: bio)")
-    tokens = convert.add_argument_group("SRC of tokens and tags")
-    tokens.add_argument(
-        "--joiner",
-        choices=("auto", "space", "none"),
-        default="auto",
-        help="what stands between tokens; auto: told from the script (default: %(default)s)",
-    )
-    tokens.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="NAME=COLUMN",
-        help="conll: token and tag by number, 1 the first, -1 the last; hf: tokens, ner_tags, text and id by name; "
-        "other formats of JSON: their keys. Names that are not given are then not read there",
-    )
-    tokens.add_argument("--split", metavar="NAME", help="hf: the split of a folder that holds several")
-    tokens.add_argument(
-        "--tag-names", metavar="FILE", help="hf: the names of tags that are numbers, as JSON or one a line"
-    )
+    reading_options(convert, "SRC")
     convert.set_defaults(run=_convert)
     add_audit(data)
     add_fetch(data)
@@ -80,39 +56,21 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from nertune import data
     from nertune.conversion import convert
 
-    names = () if options.tag_names is None else data.tag_names(options.tag_names)
     conversion = convert(
         options.source,
         options.target,
-        source_format=options.source_format,
         target_format=options.target_format,
         template=options.template,
         answer=options.answer,
         scheme=options.scheme,
         label_map=label_map_of(options),
-        reading={
-            "offsets": options.offsets,
-            "predictions": options.predictions,
-            "columns": _columns(options.column),
-            "joiner": options.joiner,
-            "split": options.split,
-            "tag_names": names,
-        },
+        reading=reading_of(options),
     )
     for line in conversion.said:
         say(line)
     return 0 if conversion.complete else 3
-
-
-def _columns(given: Sequence[str]) -> dict[str, str] | None:
-    """What `--column` says; None where it was not given."""
-    for pair in given:
-        if not all(pair.partition("=")):
-            raise InputError(f"--column {pair}: give NAME=COLUMN, such as tag=2")
-    return dict(pair.split("=", 1) for pair in given) or None
 
 
 def _doctor(options: argparse.Namespace) -> int:

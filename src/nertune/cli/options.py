@@ -19,6 +19,7 @@ __all__ = [
     "label_map_of",
     "map_option",
     "min_score_option",
+    "number",
     "positive",
     "server_options",
     "similarity",
@@ -142,10 +143,7 @@ def from_zero(text: str) -> int:
 
 def above_zero(text: str) -> float:
     """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
@@ -153,22 +151,24 @@ def above_zero(text: str) -> float:
 
 def similarity(text: str) -> float:
     """How alike two texts are: from 0.5 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0.5 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a similarity from 0.5 to 1")
     return value
 
 
+def number(text: str) -> float:
+    """A number; not a number (math.nan), which no comparison holds for, where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _least_score(text: str) -> float | str:
     if text == "calibrated":
         return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor 'calibrated'")
     return value

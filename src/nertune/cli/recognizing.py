@@ -20,7 +20,7 @@ from nertune.cli.options import (
     positive,
     server_options,
 )
-from nertune.cli.scoring import print_scores, table_option
+from nertune.cli.scoring import check_train, show_scores, table_option
 from nertune.errors import InputError
 
 __all__ = ["add_calibrate", "add_evaluate", "add_parity", "open_recognizer"]
@@ -82,27 +82,30 @@ def add_calibrate(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    check_train(options)
     documents = _annotated(options)
-    if options.train and not options.out:
-        raise InputError("--train is for the report, which goes into --out DIR: give that too")
+    from nertune.evaluation_folder import make_folder
     from nertune.reporting import trained_on
 
     run = options.served_run or options.model
     train = trained_on(run, options.train, task=options.task) if options.out else None
     if train and options.train:
         train = label_map_of(options).apply(train).documents
+    if options.out:
+        make_folder(Path(options.out))
     recognizer = open_recognizer(options)
     from nertune.commands import evaluate_on
 
     evaluation = evaluate_on(
-        recognizer, documents, out=options.out, source=options.data, model=options.model, train=train
+        recognizer,
+        documents,
+        out=options.out,
+        source=options.data,
+        model=options.model,
+        run=Path(run) if Path(run).is_dir() else None,
+        train=train,
     )
-    if options.json:
-        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
-        return 0
-    print_scores(evaluation, options.table)
-    if options.out:
-        say(f"the report: {Path(options.out) / 'report.html'}")
+    show_scores(evaluation, options)
     return 0
 
 

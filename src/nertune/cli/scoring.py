@@ -9,8 +9,9 @@ from typing import Any
 
 from nertune.cli.messages import say
 from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive
+from nertune.errors import InputError
 
-__all__ = ["TABLES", "add_compare", "add_score", "print_scores", "table_option"]
+__all__ = ["TABLES", "add_compare", "add_score", "check_train", "show_scores", "table_option"]
 
 TABLES = ("scores", "semeval", "published", "markdown")
 
@@ -30,6 +31,11 @@ def add_score(commands: Commands) -> None:
     )
     score.add_argument("--seed", type=from_zero, default=0, metavar="N", help="of the resamples (default: %(default)s)")
     score.add_argument("--out", metavar="DIR", help="write scores, predictions, gold and the report here")
+    score.add_argument(
+        "--train",
+        metavar="FILE",
+        help="what the tool was trained on: the report tells seen from unseen mentions",
+    )
     table_option(score)
     score.add_argument("--json", action="store_true", help="print one JSON value instead of tables")
     score.set_defaults(run=_score)
@@ -59,14 +65,14 @@ def table_option(parser: argparse.ArgumentParser) -> None:
         "--table",
         choices=TABLES,
         default="scores",
-        help="scores: by text and span; semeval: the SemEval-2013 family; published: label, P, R, F1 by text, as papers "
-        "print it; markdown (default: %(default)s)",
+        help="scores: by text and span; semeval: the SemEval-2013 family with its counts; published: label, P, R, F1 by "
+        "text, as papers print it; markdown: by text, span and partial (default: %(default)s)",
     )
 
 
-def print_scores(evaluation: Any, table: str) -> None:
+def _print_scores(evaluation: Any, table: str) -> None:
     """The tables of an evaluation on stdout, and what went wrong in it."""
-    from nertune.evaluate.table import markdown_table, published_table, score_table, semeval_table
+    from nertune.evaluate.table import markdown_table, published_table, scheme_table, score_table, semeval_table
     from nertune.terminal import stdout
 
     if table == "published":
@@ -77,30 +83,53 @@ def print_scores(evaluation: Any, table: str) -> None:
         return
     if table == "semeval":
         stdout.print(semeval_table(evaluation))
-        stdout.print(score_table(evaluation, measure="partial"))
+        for scheme in evaluation.semeval:
+            stdout.print(scheme_table(evaluation, scheme=scheme))
     else:
         stdout.print(score_table(evaluation, measure="text"))
         stdout.print(score_table(evaluation, measure="span"))
     speed = evaluation.sentences_per_second
+    mentions = "mention" if evaluation.ungrounded == 1 else "mentions"
+    answers = "answer" if evaluation.invalid_answers == 1 else "answers"
     stdout.print(
-        f"{evaluation.ungrounded} ungrounded mentions, {evaluation.invalid_answers} unreadable answers, "
+        f"{evaluation.ungrounded} ungrounded {mentions}, {evaluation.invalid_answers} unreadable {answers}, "
         f"{evaluation.truncated} cut off" + ("" if speed is None else f", {speed:.2f} sentences/s")
     )
+
+
+def show_scores(evaluation: Any, options: argparse.Namespace) -> None:
+    """An evaluation on stdout, as --json and --table have it; then, on stderr, where --out has its report."""
+    if options.json:
+        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
+        return
+    _print_scores(evaluation, options.table)
+    if options.out:
+        say(f"the report: {Path(options.out) / 'report.html'}")
+
+
+def check_train(options: argparse.Namespace) -> None:
+    """Raises InputError for --train without --out."""
+    if options.train and not options.out:
+        raise InputError("--train is for the report, which goes into --out DIR: give that too")
 
 
 def _score(options: argparse.Namespace) -> int:
     from nertune import data
     from nertune.evaluate import evaluate
     from nertune.evaluate.pairing import pair
-    from nertune.evaluation_folder import write_folder
+    from nertune.evaluation_folder import make_folder, write_folder
     from nertune.prompt import KNOWN_ANSWERS
 
+    check_train(options)
     label_map = label_map_of(options)
     labels = [name.strip() for name in options.labels.split(",")] if options.labels else None
     gold = data.read(options.gold, format=options.source_format, labels=labels, answers=KNOWN_ANSWERS)
     predicted = data.read_predictions(options.predicted, format=options.pred_from, labels=labels, answers=KNOWN_ANSWERS)
     documents, wanted = label_map.apply(gold.documents)
     predictions, named = label_map.apply(predicted.predictions)
+    train = None
+    if options.train:
+        train, _ = label_map.apply(data.read(options.train, labels=labels, answers=KNOWN_ANSWERS).documents)
     pairing = pair(documents, predictions, missing_empty=options.missing_empty)
     for path, form, notes in (
         (options.gold, gold.format, (*gold.notes, *label_map.done(wanted))),
@@ -110,17 +139,23 @@ def _score(options: argparse.Namespace) -> int:
             say(f"{path}: {line}")
     for line in label_map.missing(wanted + named):
         say(line)
+    if options.out:
+        make_folder(Path(options.out))
     evaluation = evaluate(documents, pairing.predictions, seed=options.seed)
     if options.out:
         from nertune.reporting import write_report
 
         write_folder(Path(options.out), evaluation, documents, pairing.predictions)
-        names = {"source": options.gold, "model": Path(options.predicted).name}
-        write_report(Path(options.out), documents, pairing.predictions, evaluation, **names)
-    if options.json:
-        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
-    else:
-        print_scores(evaluation, options.table)
+        write_report(
+            Path(options.out),
+            documents,
+            pairing.predictions,
+            evaluation,
+            source=options.gold,
+            model=Path(options.predicted).name,
+            train=train,
+        )
+    show_scores(evaluation, options)
     return 0
 
 

@@ -6,15 +6,15 @@ import argparse
 from typing import Any
 
 from nertune.cli.messages import say
-from nertune.cli.options import positive
+from nertune.cli.options import label_map_of, map_option, positive
+from nertune.cli.reading import reading_of, reading_options
 
 __all__ = ["add_show"]
 
 
 def add_show(tasks: Any) -> None:
     show = tasks.add_parser("show", help="pages through documents, entities in colour")
-    show.add_argument("source", metavar="FILE")
-    show.add_argument("--from", dest="source_format", metavar="F", help="format of FILE (default: detected)")
+    show.add_argument("source", metavar="FILE", help="annotated file or folder")
     show.add_argument(
         "--label", dest="labels", action="append", default=[], metavar="L", help="only with such a mention; repeatable"
     )
@@ -24,6 +24,8 @@ def add_show(tasks: Any) -> None:
         "--limit", type=positive, metavar="N", help="so many at most (default: all; with --html the first 5,000)"
     )
     show.add_argument("--html", metavar="OUT", help="write one page that needs nothing else, in place of the terminal")
+    map_option(show)
+    reading_options(show)
     show.set_defaults(run=_show)
 
 
@@ -31,10 +33,11 @@ def _show(options: argparse.Namespace) -> int:
     from nertune.showing import Wanted, show, write_page
 
     wanted = Wanted(tuple(options.labels), options.search, options.first, options.limit)
+    how: Any = {"label_map": label_map_of(options), "reading": reading_of(options)}
     if options.html is None:
-        show(options.source, wanted, format=options.source_format, say=say)
+        show(options.source, wanted, say=say, **how)
         return 0
-    for note in write_page(options.source, options.html, wanted, format=options.source_format):
+    for note in write_page(options.source, options.html, wanted, **how):
         say(note)
     say(f"{options.html}: written; open it in a browser")
     return 0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, from_zero, positive, similarity
+from nertune.cli.options import Commands, from_zero, label_map_of, map_option, number, positive, similarity
+from nertune.cli.reading import reading_of, reading_options
 
 __all__ = ["add_split"]
 
 
 def add_split(tasks: Commands) -> None:
     split = tasks.add_parser("split", help="train, validation and test parts, folds, or a few examples of each label")
-    split.add_argument("file", metavar="FILE", help="annotated file")
+    split.add_argument("file", metavar="FILE", help="annotated file or folder")
     split.add_argument(
         "--out",
         required=True,
@@ -43,17 +43,21 @@ def add_split(tasks: Commands) -> None:
         metavar="J",
         help="near: from which Jaccard index of character trigrams, 0.5 to 1 (default: %(default)s)",
     )
-    split.add_argument("--from", dest="format", metavar="F", help="format of FILE (default: detected)")
     split.add_argument("--to", default="entities", metavar="F", help="format of the parts (default: %(default)s)")
     split.add_argument("--json", action="store_true", help="print split.json instead of a table")
+    map_option(split)
+    reading_options(split)
     split.set_defaults(run=_split)
 
 
 def _split(options: argparse.Namespace) -> int:
     from nertune.splitting import Plan, split_file, split_table
 
-    names = ("test", "validation", "folds", "few_shot", "seed", "group", "threshold", "format", "to")
-    manifest, said = split_file(options.file, options.out, Plan(**{name: getattr(options, name) for name in names}))
+    names = ("test", "validation", "folds", "few_shot", "seed", "group", "threshold", "to")
+    plan = Plan(
+        **{name: getattr(options, name) for name in names}, label_map=label_map_of(options), reading=reading_of(options)
+    )
+    manifest, said = split_file(options.file, options.out, plan)
     for line in said:
         say(line)
     if options.json:
@@ -69,10 +73,7 @@ def _share(text: str) -> float | int:
     """A share from 0 to 1, without 1, or a whole number of documents."""
     if text.isdecimal():
         return int(text)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a share below 1 nor a number of documents")
     return value

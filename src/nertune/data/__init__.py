@@ -15,7 +15,7 @@ from nertune.data.formats.tagging import SCHEMES, Scheme
 from nertune.data.formats.tokens import JOINERS
 from nertune.data.mapping import Changes, LabelMap
 from nertune.data.predictions import PredictionFile, read_predictions
-from nertune.data.source import Offsets
+from nertune.data.source import Offsets, ReadSettings
 from nertune.data.spans import Row
 from nertune.data.split import (
     Grouping,
@@ -45,6 +45,7 @@ __all__ = [
     "MarkedLines",
     "Offsets",
     "PredictionFile",
+    "ReadSettings",
     "Reading",
     "Row",
     "Scheme",

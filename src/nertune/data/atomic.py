@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from nertune.atomic import replacing
-from nertune.data.records import forbidden_string
+from nertune.data.strict_json import forbidden_string
 from nertune.errors import DataError
 
 __all__ = ["checked", "write_array", "write_jsonl"]

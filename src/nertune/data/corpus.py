@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 from nertune.data.formats.answers import Answers
 from nertune.data.formats.conll import Conll
@@ -14,13 +15,21 @@ from nertune.data.formats.hf import HuggingFace
 from nertune.data.formats.table import FORMATS, Format, WritableFormat, named, sniffed
 from nertune.data.formats.tagging import Scheme
 from nertune.data.formats.tokens import JoinerName
-from nertune.data.source import Missed, Offsets, ReadOptions, Source, open_source
+from nertune.data.source import Missed, Offsets, ReadOptions, ReadSettings, Source, open_source
 from nertune.data.spans import Convention, Placing, Row, Unit
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
 __all__ = ["Corpus", "Reading", "detect", "open_rows", "read", "write", "writer"]
 
+_UNSAID = ReadOptions()
+_ONLY_FOR = (
+    ("predictions", "--predictions", ("labelstudio",)),
+    ("columns", "--column", tuple(name for name in FORMATS if name not in ("brat", "inline"))),
+    ("joiner", "--joiner", ("conll", "hf", "spacy")),
+    ("split", "--split", ("hf",)),
+    ("tag_names", "--tag-names", ("hf",)),
+)
 _UNITS: Mapping[Offsets, Unit] = {"code-points": "code points", "utf-16": "UTF-16 units"}
 
 
@@ -46,6 +55,9 @@ class Reading:
         self._notes: list[str] = []
         if options.offsets is not None and not format.elects:
             raise source.error(f"{format.name} has one way to count; leave out what its offsets count")
+        for name, option, formats in _ONLY_FOR:
+            if format.name not in formats and getattr(options, name) != getattr(_UNSAID, name):
+                raise source.error(f"{format.name} has no use for {option}, which is for {', '.join(formats)}")
         unit = None if options.offsets is None else _UNITS[options.offsets]
         self._placing = Placing(format.convention, elects=format.elects, unit=unit)
         self._rows = self._placing.rows(format.read(source, options, self._notes), limit=options.limit)
@@ -116,34 +128,9 @@ def open_rows(
         yield Reading(source, chosen or sniffed(source), options)
 
 
-def read(
-    path: str | os.PathLike[str],
-    *,
-    format: str | None = None,
-    limit: int | None = None,
-    labels: Sequence[str] | None = None,
-    columns: Mapping[str, str] | None = None,
-    offsets: Offsets | None = None,
-    predictions: bool = False,
-    joiner: JoinerName = "auto",
-    split: str | None = None,
-    tag_names: Sequence[str] = (),
-    answers: Answers | None = None,
-) -> Corpus:
-    """The documents of an annotated file, with half-open spans in code points. Arguments and errors as `open_rows` has."""
-    with open_rows(
-        path,
-        format=format,
-        limit=limit,
-        labels=labels,
-        columns=columns,
-        offsets=offsets,
-        predictions=predictions,
-        joiner=joiner,
-        split=split,
-        tag_names=tag_names,
-        answers=answers,
-    ) as reading:
+def read(path: str | os.PathLike[str], *, answers: Answers | None = None, **settings: Unpack[ReadSettings]) -> Corpus:
+    """The documents of an annotated file, with half-open spans in code points. Keywords and errors as `open_rows` has."""
+    with open_rows(path, answers=answers, **settings) as reading:
         documents = tuple(row.document for row in reading)
         return Corpus(documents, reading.format, reading.notes())
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nertune.schema import Document, Entity
 
-__all__ = ["Expressed", "Loss", "flat", "uncrossed", "unnamed", "unscored", "without"]
+__all__ = ["Expressed", "Loss", "flat", "one_score", "uncrossed", "unnamed", "unscored", "without"]
 
 
 class Loss(NamedTuple):
@@ -46,6 +46,16 @@ def unscored(document: Document) -> Expressed:
         return Expressed(document)
     plain = (replace(entity, score=None, span_score=None, label_score=None) for entity in document.entities)
     return Expressed(replace(document, entities=tuple(plain)), losses)
+
+
+def one_score(document: Document) -> Expressed:
+    """A document whose entities have no scores of their place and label apart."""
+    parts = [e for e in document.entities if e.span_score is not None or e.label_score is not None]
+    if not parts:
+        return Expressed(document)
+    entities = tuple(replace(e, span_score=None, label_score=None) for e in document.entities)
+    losses = tuple(Loss("the scores of an entity's place and label", entity) for entity in parts)
+    return Expressed(replace(document, entities=entities), losses)
 
 
 def unnamed(document: Document) -> Expressed:

@@ -155,6 +155,10 @@ class LabelMap:
             *(source for source, target in self.targets.items() if target in known and source not in known),
         )
 
+    def options(self) -> tuple[str, ...]:
+        """The rules as `of_options` takes them."""
+        return tuple(f"{_escaped(source)}={_escaped(target or '', '=')}" for source, target in self.targets.items())
+
     def _renamed(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
             target = self.targets.get(item.label, item.label)
@@ -220,6 +224,10 @@ def _rule(sources: Any, target: Any) -> Iterator[tuple[str, str | None]]:
     if not all(names):
         raise InputError(f"{sources!r}: a label is missing beside a comma, or on the left; {_HELP}")
     yield from ((name, other) for name in names)
+
+
+def _escaped(label: str, characters: str = ",=") -> str:
+    return re.sub(f"([{characters}])", r"\\\1", label)
 
 
 def _named(target: str | None) -> str:

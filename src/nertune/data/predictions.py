@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from nertune.data.corpus import open_rows
 from nertune.data.formats.answers import Answers
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.spans import Row
+from nertune.data.wording import describe
 from nertune.schema import Mention, ParseOutcome, Prediction
 
 __all__ = ["PredictionFile", "read_predictions"]

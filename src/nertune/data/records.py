@@ -1,4 +1,4 @@
-"""From the bytes of a file to JSON records that know their line: the first step of every reader.
+"""From a file to JSON records that know their line: the first step of every reader of JSON.
 
 A file is either one JSON array of records or one record a line (JSONL); the first character that is not blank decides.
 Lines are read one by one and the file is opened once, so pipes work. Whatever is wrong with the bytes, the characters
@@ -7,51 +7,38 @@ or the JSON is told here, as a DataError that names file and line; the readers s
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BufferedReader
-from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar
 
-from nertune.errors import DataError, InputError, MissingFileError, NertuneError
+from nertune.data.decoding import decoded, opened, without_bom
+from nertune.data.strict_json import check_strings, decode_at, fail, skip_space
+from nertune.data.wording import EXCERPT, describe, listed, shortened
+from nertune.errors import DataError, InputError
 from nertune.schema import LabelSet
 
 __all__ = [
     "NotJsonError",
     "Record",
     "checked_record",
-    "decode_at",
-    "decoded",
-    "describe",
-    "forbidden_string",
+    "elements_of",
     "iter_records",
     "label_problem",
     "line_record",
-    "opened",
-    "reason",
     "records_of",
-    "shortened",
-    "skip_space",
     "values_of",
-    "without_bom",
 ]
 
 T = TypeVar("T")
 
-_SPACE = re.compile(r"[ \t\n\r]*")
 _NESTED = re.compile(rb"\s*\[\s*(?:\[|\Z)")
-_ESCAPE_TO_CHECK = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
-_EXCERPT = 30  # characters shown on either side of an error
 _LONGEST = 1 << 26  # bytes of a line, characters of an element, that holds one record
 _PIECE = 1 << 20  # bytes of an array read at a time
-_MARGIN = 2 * _EXCERPT  # characters: an error so near to the end of what was read may be one of the cut
+_MARGIN = 2 * EXCERPT  # characters: an error so near to the end of what was read may be one of the cut
 
 
 class NotJsonError(DataError):
@@ -74,10 +61,14 @@ class Record:
         """A DataError at this record, for the caller to raise."""
         return DataError(message, path=self.path, line=self.line)
 
+    def lacking(self, key: str) -> DataError:
+        """The error that a key is not there, naming those that are, for the caller to raise."""
+        return self.error(f"the record has no {key!r}; its keys are {listed(self.value)}")
+
     def string(self, key: str) -> str:
         """The string under `key`. Raises DataError when it is absent (naming the keys found) or no string."""
         if key not in self.value:
-            raise self.error(f"the record has no {key!r}; its keys are {_listed(self.value)}")
+            raise self.lacking(key)
         value = self.value[key]
         if not isinstance(value, str):
             raise self.error(f"{key!r} must be a string, found {describe(value)}")
@@ -113,73 +104,6 @@ def iter_records(path: str | os.PathLike[str]) -> Generator[Record, None, None]:
         yield from records_of(file, os.fspath(path))
 
 
-@contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """A file open for reading bytes. Raises MissingFileError, or DataError for a directory and for failing reads."""
-    shown = os.fspath(path)
-    if "\0" in shown or not os.path.exists(shown):
-        raise MissingFileError(
-            f"{shown}: no such file (looked for {os.path.abspath(shown)}); check the spelling, "
-            "or give the path from the directory you are in"
-        )
-    if os.path.isdir(shown):
-        raise DataError("is a directory; name the file in it to read", path=shown)
-    try:
-        with Path(shown).open("rb") as file:
-            yield file
-    except (NertuneError, BrokenPipeError):  # the latter is about what is written meanwhile
-        raise
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", path=shown) from error
-
-
-def decode_at(content: str, position: int) -> tuple[object, int]:
-    """The JSON value at `position` (code points) and where it ends.
-
-    Raises ValueError (json.JSONDecodeError where the place is known) on anything that is not strict JSON: broken
-    syntax, NaN and infinities, a key given twice in one object, nesting too deep to read.
-    """
-    try:
-        return _DECODER.raw_decode(content, position)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply to be a record") from None
-
-
-def skip_space(content: str, position: int) -> int:
-    """The first place at or after `position` that is not JSON white space."""
-    found = _SPACE.match(content, position)
-    return found.end() if found else position
-
-
-def describe(value: object) -> str:
-    """A JSON value in words, for messages."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the string {shortened(value)!r}"
-    if isinstance(value, int | float):
-        return f"the number {shortened(repr(value))}"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    return f"an object with the keys {_listed(value)}" if isinstance(value, dict) and value else "an empty object"
-
-
-def forbidden_string(value: object) -> str | None:
-    """The first string within a JSON value that holds NUL or a lone surrogate, or None."""
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, str) and _FORBIDDEN.search(item):
-            return item
-        if isinstance(item, dict):
-            pending += [*item.keys(), *item.values()]
-        elif isinstance(item, list | tuple):
-            pending += item
-    return None
-
-
 def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
     """The records of an open file; `path` is its name in messages. Raises as `iter_records` does."""
     number = 0
@@ -191,12 +115,7 @@ def records_of(file: BinaryIO, path: str) -> Iterator[Record]:
         if not begun and raw.lstrip(b" \t\r\n")[:1] == b"[":
             yield from _array(_Window(file, raw, path, number), path, checked_record)
             return
-        if not raw.endswith(b"\n"):
-            raw += file.readline(_LONGEST)
-        if len(raw) > _LONGEST:
-            message = f"the line is longer than {_LONGEST >> 20} MiB, which no record is; is this the right file?"
-            raise DataError(message, path=path, line=number)
-        line = decoded(raw, path, number)
+        line = _whole_line(file, raw, path, number)
         start = skip_space(line, 0)
         if start == len(line):
             continue
@@ -221,14 +140,29 @@ def values_of(file: BinaryIO, path: str) -> Iterator[tuple[int, object]]:
             if _NESTED.match(raw):
                 yield from _array(_Window(file, raw, path, number), path, _checked_value)
                 return
-        if not raw.endswith(b"\n"):
-            raw += file.readline(_LONGEST)
-        if len(raw) > _LONGEST:
-            raise DataError(f"the line is longer than {_LONGEST >> 20} MiB", path=path, line=number)
-        line = decoded(raw, path, number)
+        line = _whole_line(file, raw, path, number)
         start = skip_space(line, 0)
         if start < len(line):
             yield _line_value(line.rstrip("\r\n"), start, path, number, _checked_value)
+
+
+def _whole_line(file: BinaryIO, raw: bytes, path: str, number: int) -> str:
+    """The text of a line of which `raw` is the beginning, or all. Raises DataError for one that is too long."""
+    if not raw.endswith(b"\n"):
+        raw += file.readline(_LONGEST)
+    if len(raw) > _LONGEST:
+        message = f"the line is longer than {_LONGEST >> 20} MiB, which no record is; is this the right file?"
+        raise DataError(message, path=path, line=number)
+    return decoded(raw, path, number)
+
+
+def elements_of(file: BinaryIO, path: str) -> Iterator[tuple[object, str]]:
+    """The elements of an open file that is one JSON array, each with what stands for it.
+
+    Raises DataError as `records_of` does, but for elements that are no records.
+    """
+    window = _Window(file, without_bom(file.read(_PIECE), path), path, 1)
+    yield from _array(window, path, lambda value, raw, path, line: (value, raw))
 
 
 def line_record(line: str, start: int, path: str, number: int) -> Record:
@@ -244,7 +178,7 @@ def _line_value(line: str, start: int, path: str, number: int, checked: Callable
             raise json.JSONDecodeError("something follows the record on its line", line, rest)
     except ValueError as error:
         hint = "; put each record on one line, or all of them in one array [ … ]" if line.strip() == "{" else ""
-        _fail_json(error, line, path, number, hint)
+        fail(error, line, path, number, hint)
     return checked(value, line, path, number)
 
 
@@ -256,7 +190,7 @@ class _Window:
         self._at, self._before = (
             line,
             0,
-        )  # the line of the first byte that is not decoded, and the bytes before it there
+        )  # of the first byte that is not decoded: its line, and the bytes before it there
         self.content, self.line, self.column, self.ended = "", line, 0, False
         self._decode()
 
@@ -304,13 +238,13 @@ def _array(window: _Window, path: str, checked: Callable[[object, str, str, int]
     def move() -> None:
         nonlocal position, counted, line
         line += window.content.count("\n", counted, position)
-        kept = min(position, _EXCERPT)  # for messages
+        kept = min(position, EXCERPT)  # for messages
         window.move(position - kept)
         position = counted = kept
 
-    def fail(message: str) -> NoReturn:
+    def refuse(message: str) -> NoReturn:
         error = json.JSONDecodeError(message, window.content, position)
-        _fail_json(error, window.content, path, window.line, "", window.column)
+        fail(error, window.content, path, window.line, "", window.column)
 
     if mark() == "]":
         raise DataError("the array is empty: no records in it", path=path, line=line)
@@ -323,7 +257,7 @@ def _array(window: _Window, path: str, checked: Callable[[object, str, str, int]
             except ValueError as error:
                 if window.ended or not _is_cut(error, window.content):
                     exact = isinstance(error, json.JSONDecodeError)
-                    _fail_json(error, window.content, path, window.line if exact else line, "", window.column)
+                    fail(error, window.content, path, window.line if exact else line, "", window.column)
             if len(window.content) - position > _LONGEST:
                 message = f"the record is longer than {_LONGEST >> 20} MiB; is this the right file?"
                 raise DataError(message, path=path, line=line)
@@ -334,12 +268,12 @@ def _array(window: _Window, path: str, checked: Callable[[object, str, str, int]
         if found == "]":
             break
         if found != ",":
-            fail("Expecting ',' or ']' after the record" if found else "the array ends without its ']'")
+            refuse("Expecting ',' or ']' after the record" if found else "the array ends without its ']'")
         position += 1
         mark()
     position += 1
     if mark():
-        fail("something follows the array's ']'")
+        refuse("something follows the array's ']'")
 
 
 def _is_cut(error: ValueError, content: str) -> bool:
@@ -353,100 +287,14 @@ def checked_record(value: object, raw: str, path: str, line: int) -> Record:
     """A JSON value, written as `raw`, as a record. Raises DataError unless it is an object of sound strings."""
     if not isinstance(value, dict):
         raise DataError(f"a record must be a JSON object, found {describe(value)}", path=path, line=line)
-    _check_strings(value, raw, path, line)
+    check_strings(value, raw, path, line)
     return Record(path, line, value)
 
 
 def _checked_value(value: object, raw: str, path: str, line: int) -> tuple[int, object]:
     """A JSON value of any kind and its line. Raises DataError unless its strings are sound."""
-    _check_strings(value, raw, path, line)
+    check_strings(value, raw, path, line)
     return line, value
-
-
-def _check_strings(value: object, raw: str, path: str, line: int) -> None:
-    # Decoding UTF-8 refuses surrogates and the JSON grammar refuses a raw NUL: only escapes can bring them in.
-    if _ESCAPE_TO_CHECK.search(raw):
-        found = forbidden_string(value)
-        if found is not None:
-            kind = "a NUL character" if "\0" in found else "half of a surrogate pair, which is no character"
-            raise DataError(f"holds {kind}: {shortened(found)!a}; remove it", path=path, line=line)
-
-
-def _fail_json(
-    error: ValueError, content: str, path: str, first_line: int, hint: str, first_column: int = 0
-) -> NoReturn:
-    if not isinstance(error, json.JSONDecodeError):
-        raise DataError(f"broken JSON: {error}{hint}", path=path, line=first_line) from error
-    start = content.rfind("\n", 0, error.pos) + 1
-    stop = content.find("\n", error.pos)
-    before = content[max(start, error.pos - _EXCERPT) : error.pos]
-    after = content[error.pos : min(len(content) if stop < 0 else stop, error.pos + _EXCERPT)]
-    line = first_line + content.count("\n", 0, error.pos)
-    column, fault = error.pos - start + 1 + (0 if start else first_column), error.msg.removesuffix(" at")
-    message = (
-        f"broken JSON at column {column}: {fault}, at the mark ▸ in: {_visible(before)}▸{_visible(after.rstrip())}"
-    )
-    raise DataError(message + hint, path=path, line=line) from error
-
-
-def reason(error: BaseException) -> str:
-    """What another library's error says, in one line of at most 300 characters; its kind where it says nothing."""
-    said = " ".join(str(error).split())
-    return _visible(said[:300]) or type(error).__name__
-
-
-def _visible(text: str) -> str:
-    """With the escapes of control characters, which would steer a terminal."""
-    return "".join(ascii(character)[1:-1] if ord(character) < 32 else character for character in text)
-
-
-def without_bom(raw: bytes, path: str) -> bytes:
-    """The first bytes of a file without a UTF-8 byte order mark; DataError for UTF-16."""
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or raw[:2] in (b"{\0", b"[\0", b"\0{", b"\0["):
-        raise DataError(f"is UTF-16; convert with: iconv -f UTF-16 -t UTF-8 {path} > NEW", path=path, line=1)
-    return raw.removeprefix(b"\xef\xbb\xbf")
-
-
-def decoded(raw: bytes, path: str, first_line: int, *, before: int = 0) -> str:
-    """Bytes as text; DataError, with the line, for NUL and for anything but UTF-8. `before`: bytes before it on its line."""
-    nul = raw.find(b"\0")
-    if nul >= 0:
-        message = "holds a NUL byte, which no text file does; is this the right file?"
-        raise DataError(message, path=path, line=first_line + raw.count(b"\n", 0, nul))
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = first_line + raw.count(b"\n", 0, error.start)
-        start = raw.rfind(b"\n", 0, error.start) + 1
-        column = error.start - start + 1 + (0 if start else before)
-        message = f"is not UTF-8 (0x{raw[error.start]:02X}, byte {column} of the line)"
-        if _is_gb18030(raw):
-            message += f"; it looks like GB18030/GBK; convert with: iconv -f GB18030 -t UTF-8 {path} > NEW"
-        raise DataError(message, path=path, line=line) from error
-
-
-def _is_gb18030(raw: bytes) -> bool:
-    try:
-        codecs.getincrementaldecoder("gb18030")().decode(raw)  # the last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object; a key given twice is refused, because json would drop the first one's annotations without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is given twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 @lru_cache(maxsize=1024)
@@ -457,13 +305,3 @@ def label_problem(label: str) -> str | None:
     except InputError as error:
         return str(error)
     return None
-
-
-def shortened(text: str) -> str:
-    """The beginning of a text, for messages."""
-    return text if len(text) <= 2 * _EXCERPT else text[: 2 * _EXCERPT - 1] + "…"
-
-
-def _listed(keys: Iterable[str]) -> str:
-    names = [repr(shortened(key)) for key in keys]
-    return ", ".join(names[:12] + ["…"] * (len(names) > 12)) or "(none)"

@@ -53,7 +53,7 @@
     return h("article.doc", null,
       h("div.soft", null, h("span", null, "#" + number), line !== null && line !== number && h("span", null, "line " + line), id !== null && h("bdi", null, id)),
       h("div.text", {lang: tongue(text), dir: "auto"}, drawn),
-      absent.length ? h("p.nowhere", null, "✗ not in the text: ", absent.map(([place, shown], n) => [n ? ", " : "", h("bdi", {lang: tongue(shown)}, shown), h("span.tag", {"--c": colour(place)}, D.labels[place][0])])) : null);
+      absent.length ? h("p.nowhere", null, "✗ without a place in the text: ", absent.map(([place, shown], n) => [n ? ", " : "", h("bdi", {lang: tongue(shown)}, shown), h("span.tag", {"--c": colour(place)}, D.labels[place][0])])) : null);
   }
 
   head(); filters(); apply();

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
+from nertune.data.decoding import decoded, opened, without_bom
 from nertune.data.formats.answers import Answers
 from nertune.data.formats.tokens import JoinerName
-from nertune.data.records import Record, decoded, opened, records_of, without_bom
+from nertune.data.records import Record, records_of
 from nertune.data.texts.where import is_json
+from nertune.data.wording import listed
 from nertune.errors import DataError
 
-__all__ = ["Line", "Missed", "Offsets", "ReadOptions", "Source", "open_source", "with_names"]
+__all__ = ["Line", "Missed", "Offsets", "ReadOptions", "ReadSettings", "Source", "open_source", "with_names"]
 
 Offsets = Literal["code-points", "utf-16"]
 
@@ -44,6 +46,20 @@ class Missed(NamedTuple):
 
     line: int
     why: str
+
+
+class ReadSettings(TypedDict, total=False):
+    """The keywords of `open_rows` and `read` but `answers`, for those who pass them on; `open_rows` says what they mean."""
+
+    format: str | None
+    limit: int | None
+    labels: Sequence[str] | None
+    columns: Mapping[str, str] | None
+    offsets: Offsets | None
+    predictions: bool
+    joiner: JoinerName
+    split: str | None
+    tag_names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +204,10 @@ class _Behind(io.RawIOBase):
 
 
 def with_names(record: Record, columns: Mapping[str, str]) -> Record:
-    """The record under the names that the format knows."""
+    """The record under the names that the format knows. Raises DataError where it has none of the keys named."""
     value = {name: record.value[column] for name, column in columns.items() if column in record.value}
+    if not value:
+        raise record.error(
+            f"the record has none of the keys {listed(columns.values())}; its keys are {listed(record.value)}"
+        )
     return Record(record.path, record.line, value)

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from nertune.data.occurrence import by_occurrence
 from nertune.data.records import Record
 from nertune.data.units import Ballot
+from nertune.data.wording import counted
 from nertune.schema import Document, Entity, Mention
 
 __all__ = [
@@ -193,13 +194,15 @@ class Placing:
         if counts["off"]:
             left = counts["off"] - counts["moved"]
             notes.append(
-                f"{_mentions(counts['off'])} did not match the slice: {counts['moved']:,} re-anchored "
+                f"{counted(counts['off'], 'mention')} did not match the slice: {counts['moved']:,} re-anchored "
                 f"(the surface occurs once), {left:,} left out"
             )
         if counts["outside"]:
-            notes.append(f"{_mentions(counts['outside'])} without a surface left out: empty, or not within the text")
+            notes.append(
+                f"{counted(counts['outside'], 'mention')} without a surface left out: empty, or not within the text"
+            )
         if counts["twice"]:
-            notes.append(f"{_mentions(counts['twice'])} given twice, kept once")
+            notes.append(f"{counted(counts['twice'], 'mention')} given twice, kept once")
         return tuple(notes)
 
     def _row(self, raw: RawDocument) -> Row:
@@ -262,7 +265,7 @@ def _elect(raw: Sequence[RawDocument], preferred: Convention, *, told: bool) -> 
         votes = _votes(raw, _ALL)
     winner = max(votes, key=lambda c: (votes[c], c == preferred))
     others = [f"{c.name} {votes[c]:,}" for c in asked if c != winner and votes[c]]
-    note = f"spans: {winner.name}, by {votes[winner]:,} of {_mentions(voters)}"
+    note = f"spans: {winner.name}, by {votes[winner]:,} of {counted(voters, 'mention')}"
     note += f" ({', '.join(others)})" if others else ""
     if 2 * votes[winner] <= voters:
         note += "; no convention fits most of them, so check the file"
@@ -297,7 +300,3 @@ def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dic
                 if span is not None and text[span[0] : span[1]] == mention.text:
                     votes[convention] += 1
     return votes
-
-
-def _mentions(count: int) -> str:
-    return f"{count:,} mention{'' if count == 1 else 's'}"

@@ -34,8 +34,8 @@ _CHUNK = 8_000_000  # coins held at a time
 class Difference(NamedTuple):
     """F1 of both, what B has more, its 95% interval, and two p-values of no difference; `support`: gold entities.
 
-    The p-values are two-sided and never 0. The last three but the support are None where there are no documents, the first
-    two of them also for a label that no resample holds.
+    The p-values are two-sided and never 0. Interval and `p_bootstrap` are None of fewer than two documents, and for a label
+    that no resample holds; `p_randomization` without documents.
     """
 
     a: float
@@ -148,7 +148,7 @@ def compare(
     # Drawn in an order of the two that does not depend on which is called A: exchanging them turns the signs, no more.
     turned = _summary(sides[1]) < _summary(sides[0])
     first, second = sides[::-1] if turned else sides
-    drawn = resampled_f1(first + second, seed=seed, resamples=resamples) if size else []
+    drawn = resampled_f1(first + second, seed=seed, resamples=resamples) if len(gold) > 1 else []
     p_values = _randomized(first, second, seed=seed, shuffles=shuffles) if size else []
     metrics: dict[Metric, Verdicts] = {}
     for number, measure in enumerate(METRICS):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from nertune.evaluate.compare import Comparison, Difference, Differing
 from nertune.evaluate.measures import Metric, describe
+from nertune.evaluate.table import empty_table
 from nertune.schema import Document, Prediction
 
 __all__ = ["difference_table", "documents_that_differ"]
@@ -19,19 +19,14 @@ def difference_table(comparison: Comparison, *, measure: Metric, names: tuple[st
     """F1 of A and B, the difference, its 95% interval and the p-value of randomization; by label, then micro and macro."""
     verdicts = comparison.metrics[measure]
     documents = f"{comparison.documents} document{'' if comparison.documents == 1 else 's'}"
-    table = Table(
-        title=Text(f"A: {names[0]}, B: {names[1]}; measure: {measure}"),
-        caption=Text(
-            f"Measure {measure}: {describe(measure)}. {documents}. Interval: paired bootstrap, {comparison.resamples} "
-            f"resamples. p: how often chance makes as large a difference, by {comparison.shuffles} random exchanges; "
-            "not corrected for the number of labels. The bootstrap's p is in --json."
-        ),
-        caption_justify="left",
-        box=SIMPLE_HEAD,
+    table = empty_table(
+        f"A: {names[0]}, B: {names[1]}; measure: {measure}",
+        f"Measure {measure}: {describe(measure)}. {documents}. Interval: paired bootstrap, {comparison.resamples:,} "
+        f"resamples. p: how often chance makes as large a difference, by {comparison.shuffles:,} random exchanges; "
+        "not corrected for the number of labels. The bootstrap's p is in --json.",
+        ("F1 A", "F1 B", "B - A", "95% interval", "p", "support"),
+        narrow=True,
     )
-    table.add_column("label", no_wrap=True)
-    for column in ("F1 A", "F1 B", "B - A", "95% interval", "p", "support"):
-        table.add_column(column, justify="right")
     for name, difference in verdicts.labels.items():
         table.add_row(Text(name), *_values(difference))
     table.add_section()

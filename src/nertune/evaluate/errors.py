@@ -7,13 +7,12 @@ lists of examples are bounded, in an order that equal input always gives.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nertune.errors import InputError
 from nertune.evaluate.breakdowns import Breakdown, breakdowns, surfaces
 from nertune.evaluate.findings import GOLD_ONLY, KINDS, PREDICTED_ONLY, Finding, Kind, findings
-from nertune.evaluate.matching import Matching, match
 from nertune.evaluate.scoring import check_pairs
 from nertune.schema import Document, Entity, Mention, Prediction, written_score
 
@@ -26,6 +25,7 @@ _EXAMPLES = 3
 _MISTAKES = 40
 _SUSPECTS = 100
 _CONTEXT = 20  # characters shown on each side of an example
+_LONGEST = 300  # of an example: what is longer is cut, so that a report stays small
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class ErrorReport:
     `found`: the findings of each document. `counts`: findings by class. `confusion`: findings by (gold label, predicted
     label), None for nothing on that side, correct ones included. `breakdowns`: by name, see breakdowns.py. `patterns`:
     errors of one class and labels; `mistakes`: errors of one class, labels and texts that occur more than once; of both the
-    40 most frequent, these first. `suspects`: likely annotation errors, the surest first; `scored`: whether predictions
-    have scores, without which there are none.
+    40 most frequent, these first. `suspects`: likely annotation errors, the 100 surest first, of `suspected` in all;
+    `scored`: whether predictions have scores, without which there are none.
     """
 
     documents: tuple[Document, ...]
@@ -67,6 +67,7 @@ class ErrorReport:
     patterns: tuple[Mistake, ...]
     mistakes: tuple[Mistake, ...]
     suspects: tuple[Suspect, ...]
+    suspected: int
     scored: bool
 
     @property
@@ -106,14 +107,15 @@ class ErrorReport:
                 {"score": written_score(item.score)} | self._example(item.document, item.finding)
                 for item in self.suspects
             ],
+            "suspected": self.suspected,
             "scored": self.scored,
         }
 
     def _mistake(self, item: Mistake) -> dict[str, object]:
         return {
             "class": item.kind,
-            "gold": item.gold,
-            "predicted": item.predicted,
+            "gold": _shown(item.gold),
+            "predicted": _shown(item.predicted),
             "count": item.count,
             "examples": [self._example(place, finding) for place, finding in item.examples],
         }
@@ -130,7 +132,9 @@ class ErrorReport:
             "class": finding.kind,
             "gold": _mention(finding.gold),
             "predicted": _mention(finding.predicted),
-            "context": ("…" if low else "") + document.text[low:high] + ("…" if high < len(document.text) else ""),
+            "context": ("…" if low else "")
+            + _cut(document.text[low:high])
+            + ("…" if high < len(document.text) else ""),
         }
 
 
@@ -139,22 +143,23 @@ def analyse(
     predicted: Sequence[Prediction],
     *,
     train: Sequence[Document] | None = None,
-    matching: Callable[[Iterable[Entity], Iterable[Entity]], Matching] = match,
     high_score: float = HIGH_SCORE,
 ) -> ErrorReport:
     """Class everything that is annotated or predicted, pair by pair, and say where the errors are.
 
-    `train`: what the model was trained on, for seen and unseen mentions. `matching`: pairs what overlaps, one to one.
-    A gold mention, or a place without one, is suspect where the model gives `high_score` or more to another reading of it.
+    `train`: what the model was trained on, for seen and unseen mentions. A gold mention, or a place without one, is suspect
+    where the model gives `high_score` or more to another reading of it.
+
     Raises InputError where the two differ in length or in a text, as `evaluate` does, and for a score that is none.
     """
     if not 0 <= high_score <= 1:
         raise InputError(f"high_score is {high_score}; it must be from 0 to 1")
     check_pairs(gold, predicted)
-    found = tuple(findings(d, p, matching=matching) for d, p in zip(gold, predicted, strict=True))
+    found = tuple(findings(d, p) for d, p in zip(gold, predicted, strict=True))
     counts = Counter(finding.kind for list_ in found for finding in list_)
     confusion = Counter(finding.labels for list_ in found for finding in list_)
     errors = [(place, finding) for place, list_ in enumerate(found) for finding in list_ if finding.kind != "correct"]
+    suspects = _suspects(errors, high_score)
     return ErrorReport(
         documents=tuple(gold),
         found=found,
@@ -163,7 +168,8 @@ def analyse(
         breakdowns=breakdowns(gold, found, seen=None if train is None else surfaces(train)),
         patterns=_grouped(errors, texts=False, least=1),
         mistakes=_grouped(errors, texts=True, least=2),
-        suspects=_suspects(errors, high_score),
+        suspects=suspects[:_SUSPECTS],
+        suspected=len(suspects),
         scored=any(entity.score is not None for prediction in predicted for entity in prediction.entities),
     )
 
@@ -201,6 +207,7 @@ def _name(mention: Entity | Mention | None, texts: bool) -> tuple[str, str] | st
 
 
 def _suspects(errors: Iterable[tuple[int, Finding]], high_score: float) -> tuple[Suspect, ...]:
+    """All of them, the surest first."""
     sure = [
         Suspect(place, finding, finding.predicted.score)
         for place, finding in errors
@@ -208,18 +215,21 @@ def _suspects(errors: Iterable[tuple[int, Finding]], high_score: float) -> tuple
         and finding.predicted.score is not None
         and finding.predicted.score >= high_score
     ]
-    return tuple(sorted(sure, key=lambda item: (-item.score, item.document))[:_SUSPECTS])
+    return tuple(sorted(sure, key=lambda item: (-item.score, item.document)))
 
 
 def _mention(mention: Entity | Mention | None) -> dict[str, object] | None:
     if mention is None:
         return None
+    named: dict[str, object] = {"label": mention.label, "text": _cut(mention.text)}
     if isinstance(mention, Mention):
-        return {"label": mention.label, "text": mention.text, "start": None, "end": None, "score": None}
-    return {
-        "label": mention.label,
-        "text": mention.text,
-        "start": mention.start,
-        "end": mention.end,
-        "score": written_score(mention.score),
-    }
+        return named | {"start": None, "end": None, "score": None}
+    return named | {"start": mention.start, "end": mention.end, "score": written_score(mention.score)}
+
+
+def _shown(name: tuple[str, str] | str | None) -> tuple[str, str] | str | None:
+    return (name[0], _cut(name[1])) if isinstance(name, tuple) else name
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"

@@ -49,8 +49,8 @@ class Outcomes(NamedTuple):
 class Score:
     """Precision, recall and F1, each in [0, 1]; 0/0 is 0.
 
-    `ci95` is the (low, high) of the F1; None without documents, or where it was not computed. `outcomes`: what they were
-    computed from, for the SemEval family, but for a mean.
+    `ci95` is the (low, high) of the F1; None of fewer than two documents, or where it was not computed. `outcomes`: what
+    they were computed from, for the SemEval family, but for a mean.
     """
 
     precision: float

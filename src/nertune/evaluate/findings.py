@@ -7,10 +7,9 @@ the classes of one side add up to what it counts there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-from nertune.evaluate.matching import Matching, match
+from nertune.evaluate.matching import match
 from nertune.schema import Document, Entity, Mention, ParseOutcome, Prediction
 
 __all__ = ["GOLD_ONLY", "KINDS", "PAIRED", "PREDICTED_ONLY", "Finding", "Kind", "findings"]
@@ -65,14 +64,9 @@ class Finding(NamedTuple):
         return self.gold.label if self.gold else None, self.predicted.label if self.predicted else None
 
 
-def findings(
-    document: Document,
-    prediction: Prediction,
-    *,
-    matching: Callable[[Iterable[Entity], Iterable[Entity]], Matching] = match,
-) -> tuple[Finding, ...]:
+def findings(document: Document, prediction: Prediction) -> tuple[Finding, ...]:
     """The findings of one document, in reading order, what stands nowhere last."""
-    pairs, unseen, extra = matching(document.entities, prediction.entities)
+    pairs, unseen, extra = match(document.entities, prediction.entities)
     absent = _absent(prediction)
     out = [Finding(_kind(gold, predicted), gold, predicted) for gold, predicted in pairs]
     out += [Finding(absent, gold, None) for gold in unseen]

@@ -44,13 +44,17 @@ METRICS: Mapping[Metric, str] = {
     "partial": "mentions that overlap, labels not looked at, a half where the places differ (SemEval-2013)",
 }
 
+_DESCRIBED: Mapping[str, str] = {
+    **{str(name): phrase for name, phrase in METRICS.items()},
+    "strict": "mentions that overlap, right where label and place are equal (SemEval-2013)",
+    "exact": "mentions that overlap, right where the places are equal, labels not looked at (SemEval-2013)",
+    "type": "mentions that overlap, right where the labels are equal (SemEval-2013)",
+}
+
 
 def describe(measure: str) -> str:
     """One phrase that says what the measure compares, for the heads of tables."""
-    for name, phrase in METRICS.items():
-        if name == measure:
-            return phrase
-    return measure
+    return _DESCRIBED.get(measure, measure)
 
 
 def known_measure(name: str, known: Iterable[str]) -> None:

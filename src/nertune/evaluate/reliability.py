@@ -12,6 +12,7 @@ from nertune.evaluate.calibrating import CalibrationReport, Quality
 from nertune.evaluate.calibration import BINS
 from nertune.evaluate.evaluation import Score
 from nertune.evaluate.measures import describe
+from nertune.evaluate.table import empty_table
 
 __all__ = ["draw_reliability", "label_table", "quality_line", "threshold_table"]
 
@@ -31,10 +32,11 @@ def quality_line(report: CalibrationReport) -> str:
 
 def threshold_table(report: CalibrationReport) -> Table:
     """Micro precision, recall and F1 at thresholds from 0 to 0.9 and at the labels' own."""
-    table = _table(
+    table = empty_table(
         f"What a threshold does, measure: {report.measure}",
         f"Thresholds on calibrated scores. Measure {report.measure}: {describe(report.measure)}",
-        ["--min-score", "precision", "recall", "F1"],
+        ["precision", "recall", "F1"],
+        first="--min-score",
     )
     for least, scores in report.micro.items():
         table.add_row(f"{least:.1f}", *_values(scores.micro))
@@ -46,10 +48,10 @@ def threshold_table(report: CalibrationReport) -> Table:
 
 def label_table(report: CalibrationReport) -> Table:
     """By label its threshold, and precision, recall and F1 without any and at it."""
-    table = _table(
+    table = empty_table(
         f"Precision, recall and F1 by label, without a threshold and at its own, measure: {report.measure}",
         "* too few scored predictions for a threshold of its own: the one that is best for all labels",
-        ["label", "P", "R", "F1", "at", "P", "R", "F1"],
+        ["P", "R", "F1", "at", "P", "R", "F1"],
     )
     for label, before in report.everything.labels.items():
         after = report.at_thresholds.labels.get(label)
@@ -88,15 +90,6 @@ def _draw(upper: Any, lower: Any, quality: Quality, name: str, style: str) -> No
     upper.plot([b.score for b in filled], [b.right for b in filled], style, label=label, linewidth=1.5, markersize=4)
     edges = [quality.bins[0].low, *(b.high for b in quality.bins)]
     lower.stairs([b.size for b in quality.bins], edges, linewidth=1.5)
-
-
-def _table(title: str, caption: str, columns: list[str]) -> Table:
-    # Text, not str: a bracket in a label is no markup.
-    table = Table(title=Text(title), caption=Text(caption), caption_justify="left")
-    table.add_column(columns[0], no_wrap=True)
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
 
 
 def _values(score: Score) -> list[str]:

@@ -35,15 +35,15 @@ def evaluate(
 
     `text` compares sets of (label, text) per document, `span` sets of (label, start, end); `partial` and the rest of the
     SemEval family match mentions that overlap (`semeval.py`). What the model named and the text does not hold counts as
-    predicted in all (`measures.predicted_keys` says why). Every document counts,
-    also one without entities, and also one whose answer was invalid or cut off: it has predicted what could be read.
+    predicted in all (`measures.predicted_keys` says why). Every document counts, also one without entities, and one whose
+    answer was invalid or cut off: it has predicted what could be read.
 
     0/0 is 0 throughout: with nothing predicted precision is 0; with nothing gold recall is 0; with neither, all
     values are 0 and the support is 0, also the macro, which then has no labels to average.
 
     `seconds` is the time that the predictions took. `seed` (from 0) fixes the `resamples` that the intervals are of, the
-    same documents for all measures; with 0 resamples there are no intervals. The interval of a label leaves out resamples
-    in which it is neither gold nor predicted.
+    same documents for all measures; with 0 resamples there are no intervals, nor of a single document, from which nothing
+    can be drawn but itself. The interval of a label leaves out resamples in which it is neither gold nor predicted.
 
     Raises InputError when the two differ in length or in a text, naming the first such document (counted from 1),
     and when `seconds` is not above 0 or `seed` is below 0.
@@ -57,7 +57,7 @@ def evaluate(
     unit_D, size = units(len(gold), len(found.labels), seed=seed)
     counts = count(found, unit_D, size)
     drawn: list[ResampledF1 | None] = [None] * len(counts.by_measure)
-    if resamples and size:
+    if resamples and len(gold) > 1:
         drawn = [*resampled_f1(list(counts.by_measure.values()), seed=seed, resamples=resamples)]
     scores = {
         measure: _scores(counts.labels, table.sum(axis=0), moved)
@@ -126,8 +126,7 @@ def _without_counts(scores: Scores) -> Scores:
 
 
 def check_pairs(gold: Sequence[Document], predicted: Sequence[Prediction]) -> None:
-    """Raises InputError, naming the first such document (counted from 1), when the two differ in length or in a text."""
-    """Raises InputError where the two differ in length or in a text, naming the first such document."""
+    """Raises InputError where the two differ in length or in a text, naming the first such document, counted from 1."""
     # A text that differs is looked for before the end of the shorter side: it shows where the two lost step.
     for index, (document, prediction) in enumerate(zip_longest(gold, predicted), start=1):
         left = None if document is None else document.text

@@ -1,11 +1,12 @@
 """An `Evaluation` as a table, for a terminal (rich) or for Markdown.
 
-Every table says which measure it shows and what that compares, because the two measures differ by several points on
-the same predictions. Values have 4 decimals, as published tables do.
+Every table says which measure it shows and what that compares, because measures differ by several points on the same
+predictions. Values have 4 decimals, as published tables do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -13,12 +14,23 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from nertune.evaluate.evaluation import Evaluation, Outcomes, Score, Scores
+from nertune.evaluate.evaluation import Evaluation, Score, Scores
 from nertune.evaluate.measures import Metric, describe, known_measure
+from nertune.evaluate.semeval import Scheme
 
-__all__ = ["comparison_table", "markdown_table", "published_table", "score_table", "semeval_table"]
+__all__ = [
+    "comparison_table",
+    "empty_table",
+    "markdown_table",
+    "published_table",
+    "scheme_table",
+    "score_table",
+    "semeval_table",
+]
 
 _ABSENT = "—"
+_COLUMNS = ("precision", "recall", "F1", "95% interval", "support")
+_OUTCOMES = ("COR", "INC", "PAR", "MIS", "SPU")
 
 
 class _Row(NamedTuple):
@@ -28,21 +40,21 @@ class _Row(NamedTuple):
 
 
 def score_table(evaluation: Evaluation, *, measure: Metric, title: str | None = None) -> Table:
-    """Precision, recall, F1 and support by label, then micro and macro.
+    """Precision, recall, F1, its 95% interval and support by label, then micro and macro.
 
     The caption names the measure, whatever the title. Raises InputError when the evaluation lacks the measure.
     """
     scores = _scores(evaluation, measure)
-    table = _empty_table(
+    table = empty_table(
         title or f"Predictions against gold, measure: {measure}",
         f"{_measured(measure)}. {_extent(evaluation, scores)}.{_invented(scores)}",
-        ["precision", "recall", "F1", "support"],
+        _COLUMNS,
     )
     for row in _label_rows(scores):
-        table.add_row(Text(row.name), *_values(row))
+        table.add_row(Text(row.name), *_cells(row))
     table.add_section()
     for row in _summary_rows(scores):
-        table.add_row(Text(row.name, style="bold"), *_values(row))
+        table.add_row(Text(row.name, style="bold"), *_cells(row))
     return table
 
 
@@ -56,11 +68,11 @@ def comparison_table(before: Evaluation, after: Evaluation, *, measure: Metric) 
     old, new = _scores(before, measure), _scores(after, measure)
     same = before.documents == after.documents and _supports(old) == _supports(new)
     warning = "" if same else " Not the same gold on both sides: the change is no measure of progress."
-    table = _empty_table(
+    table = empty_table(
         f"Before and after, each against gold, measure: {measure}",
         f"{_measured(measure)}. Before: {_extent(before, old)}. After: {_extent(after, new)}."
         f"{_invented(old, new)}{warning}",
-        ["F1 before", "F1 after", "change", "precision after", "recall after", "support after"],
+        ["F1\nbefore", "F1\nafter", "change", "precision\nafter", "recall\nafter", "support\nafter"],
     )
     old_rows = {row.name: row for row in _label_rows(old)}
     new_rows = {row.name: row for row in _label_rows(new)}
@@ -78,11 +90,11 @@ def markdown_table(evaluation: Evaluation, *, measure: Metric) -> str:
     lines = [
         f"Predictions against gold. {_measured(measure)}. {_extent(evaluation, scores)}.{_invented(scores)}",
         "",
-        "| label | precision | recall | F1 | support |",
-        "|---|---:|---:|---:|---:|",
+        f"| label | {' | '.join(_COLUMNS)} |",
+        "|---" + "|---:" * len(_COLUMNS) + "|",
     ]
-    lines += [f"| {_cell(row.name)} | {' | '.join(_values(row))} |" for row in _label_rows(scores)]
-    lines += [f"| **{row.name}** | {' | '.join(_values(row))} |" for row in _summary_rows(scores)]
+    lines += [f"| {_escaped(row.name)} | {' | '.join(_cells(row))} |" for row in _label_rows(scores)]
+    lines += [f"| **{row.name}** | {' | '.join(_cells(row))} |" for row in _summary_rows(scores)]
     return "\n".join(lines) + "\n"
 
 
@@ -103,19 +115,37 @@ def published_table(evaluation: Evaluation, *, measure: Metric = "text") -> str:
 
 def semeval_table(evaluation: Evaluation) -> Table:
     """The four SemEval-2013 schemes over all labels: their counts, then precision, recall and F1."""
-    counts = ["COR", "INC", "PAR", "MIS", "SPU"]
-    table = _empty_table(
+    table = empty_table(
         "Predictions against gold, SemEval-2013 schemes, micro",
         "strict: label and place; exact: place; partial: place, a half for an overlap; type: label of what overlaps. "
         "One mention answers one. Correct, incorrect, partial, missed, spurious.",
-        [*counts, "P", "R", "F1"],
+        [*_OUTCOMES, "P", "R", "F1"],
         first="scheme",
+        narrow=True,
     )
-    table.box = SIMPLE_HEAD
     for scheme, scores in evaluation.semeval.items():
-        found = scores.micro.outcomes or Outcomes(0, 0, 0, 0, 0)
-        values = [scores.micro.precision, scores.micro.recall, scores.micro.f1]
-        table.add_row(Text(scheme), *map(str, found), *(f"{value:.4f}" for value in values))
+        table.add_row(Text(scheme), *_outcome_cells(scores.micro))
+    return table
+
+
+def scheme_table(evaluation: Evaluation, *, scheme: Scheme) -> Table:
+    """One SemEval-2013 scheme by label, then micro and macro: counts, precision, recall, F1, support; a mean has no counts.
+
+    Raises InputError when the evaluation lacks the scheme.
+    """
+    known_measure(scheme, evaluation.semeval)
+    scores = evaluation.semeval[scheme]
+    table = empty_table(
+        f"Predictions against gold, SemEval-2013 scheme: {scheme}",
+        "A label's mentions are matched among themselves, all mentions together in the micro row.",
+        [*_OUTCOMES, "P", "R", "F1", "support"],
+        narrow=True,
+    )
+    for row in _label_rows(scores):
+        table.add_row(Text(row.name), *_outcome_cells(row.score), str(row.support))
+    table.add_section()
+    for row in _summary_rows(scores):
+        table.add_row(Text(row.name, style="bold"), *_outcome_cells(row.score), str(row.support))
     return table
 
 
@@ -129,12 +159,18 @@ def _scores(evaluation: Evaluation, measure: Metric) -> Scores:
     return evaluation.metrics[measure]
 
 
-def _empty_table(title: str, caption: str, columns: list[str], *, first: str = "label") -> Table:
+def empty_table(
+    title: str, caption: str, columns: Sequence[str], *, first: str = "label", narrow: bool = False
+) -> Table:
+    """A table without rows: `first`, then columns of numbers; a `narrow` one has few lines between them."""
     # Text, not str: a bracket in a label or title is no markup.
     table = Table(title=Text(title), caption=Text(caption), caption_justify="left")
-    table.add_column(first, no_wrap=True)
+    if narrow:
+        table.box, table.collapse_padding, table.pad_edge = SIMPLE_HEAD, True, False
+    # Of what is too wide for the terminal, labels give way and never numbers.
+    table.add_column(first, overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -175,6 +211,18 @@ def _values(row: _Row) -> list[str]:
     return [f"{score.precision:.4f}", f"{score.recall:.4f}", f"{score.f1:.4f}", str(row.support)]
 
 
+def _cells(row: _Row) -> list[str]:
+    """What `_values` gives, and the interval of the F1 after it."""
+    *figures, support = _values(row)
+    interval = _ABSENT if row.score.ci95 is None else "{:.4f} to {:.4f}".format(*row.score.ci95)
+    return [*figures, interval, support]
+
+
+def _outcome_cells(score: Score) -> list[str]:
+    counts = [""] * len(_OUTCOMES) if score.outcomes is None else [f"{count}" for count in score.outcomes]
+    return [*counts, *(f"{value:.4f}" for value in (score.precision, score.recall, score.f1))]
+
+
 def _change(old: _Row | None, new: _Row | None) -> list[str]:
     before = _ABSENT if old is None else f"{old.score.f1:.4f}"
     if new is None:
@@ -185,5 +233,5 @@ def _change(old: _Row | None, new: _Row | None) -> list[str]:
     return [before, f1, change, precision, recall, support]
 
 
-def _cell(name: str) -> str:
+def _escaped(name: str) -> str:
     return " ".join(name.replace("\\", "\\\\").replace("|", "\\|").splitlines())

@@ -124,7 +124,8 @@ def _results(evaluation: Mapping[str, Any] | None) -> str:
         "## Results",
         "",
         f"On {evaluation['documents']} validation texts, which were not trained on but by which the best checkpoint was "
-        "chosen. `text` compares sets of (label, text) per document, `span` sets of (label, start, end).",
+        "chosen. `text` compares sets of (label, text) per document, `span` sets of (label, start, end); `partial` counts an "
+        "overlap for a half, whatever the label (SemEval-2013).",
         "",
         "| measure | label | precision | recall | F1 | support |",
         "|---|---|---|---|---|---|",
@@ -136,8 +137,13 @@ def _results(evaluation: Mapping[str, Any] | None) -> str:
             f"| {measure} | {label} | {v['precision']:.4f} | {v['recall']:.4f} | {v['f1']:.4f} | {v.get('support', '')} |"
             for label, v in rows.items()
         ]
-    if interval := evaluation["metrics"]["text"]["micro"]["ci95"]:
-        lines += ["", "Micro-F1 (text), 95% bootstrap interval: {:.4f} to {:.4f}.".format(*interval)]
+    intervals = [
+        "{:.4f} to {:.4f} (`{}`)".format(*scores["micro"]["ci95"], measure)
+        for measure, scores in evaluation["metrics"].items()
+        if scores["micro"]["ci95"]
+    ]
+    if intervals:
+        lines += ["", f"95% bootstrap intervals of the micro F1: {', '.join(intervals)}."]
     return "\n".join(lines)
 
 
@@ -171,8 +177,9 @@ def _training(recipe: Recipe, seconds: float) -> str:
         if recipe.method == "lora"
         else "all weights"
     )
+    length = f"{settings.epochs:g} epochs" if settings.max_steps is None else f"{settings.max_steps} steps at most"
     return (
-        f"## Training\n\n{method}; {settings.epochs:g} epochs, {settings.batch_size * settings.accumulation} texts a step, "
+        f"## Training\n\n{method}; {length}, {settings.batch_size * settings.accumulation} texts a step, "
         f"learning rate {settings.learning_rate:g}, {seconds / 60:.1f} minutes. `recipe.yaml` holds every setting, "
         "`metrics.jsonl` what was logged, `report.html` curves and errors."
     )

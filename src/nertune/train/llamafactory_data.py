@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nertune import data
-from nertune.data.formats.dataset_info import DataSet
+from nertune.data.formats.dataset_info import PLAIN, DataSet
 from nertune.errors import DataError, InputError
 from nertune.prompt import KNOWN_ANSWERS, AnswerFormat, PromptTemplate, answer_format, likely_options
 from nertune.schema import Document, LabelSet
 
 __all__ = ["Shown", "read_columns", "shown_by"]
 
-_PLAIN = {"instruction": "instruction", "input": "input", "output": "output"}
 _ROWS_TO_CHOOSE = 200  # rows that choose the answer format; all are counted afterwards
 
 
@@ -35,8 +34,8 @@ def read_columns(source: DataSet) -> dict[str, str] | None:
     """The columns that reading a data set's entities needs, None where they have their usual names."""
     if source.format == "sharegpt":
         return source.columns
-    columns = {name: column for name, column in source.named.items() if name in _PLAIN}
-    return None if columns == _PLAIN else columns
+    columns = {name: column for name, column in source.named.items() if name in PLAIN}
+    return None if columns == PLAIN else columns
 
 
 def shown_by(source: DataSet, *, limit: int | None, default_system: str | None) -> Shown:

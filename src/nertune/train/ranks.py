@@ -9,12 +9,16 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 __all__ = ["device", "gather", "is_first", "part_at_exit", "rank", "share", "world_size"]
 
 _T = TypeVar("_T")
+
+# Seconds that gloo's threads have to let go of what they last gathered. They want milliseconds.
+_PARTING = 1.0
 
 
 def rank() -> int:
@@ -67,7 +71,12 @@ def gather(results: Sequence[Any]) -> list[Any]:
 
 @functools.cache
 def part_at_exit() -> None:
-    """End what connects the processes before the interpreter ends: left to it, its threads may abort a finished process."""
+    """End what connects the processes before the interpreter ends: left to it, its threads may abort a finished process.
+
+    A thread of gloo that drops the last tensor of a collective wants the interpreter for it. If that has begun to end, Python
+    makes the thread exit in the middle of a C++ destructor, which is `terminate called without an active exception`. Destroying
+    the group does not always end its threads: FSDP's caches hold it. So they are given time while nothing else runs.
+    """
     if world_size() > 1:
         atexit.register(_part)
 
@@ -77,6 +86,7 @@ def _part() -> None:
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        time.sleep(_PARTING)
 
 
 def _number(name: str, alone: int) -> int:

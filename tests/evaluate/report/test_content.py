@@ -32,6 +32,12 @@ def test_the_three_files_say_the_same(pairs, tmp_path):
     assert text.startswith("# 甲 \\| 乙\n")
     assert "| hallucinated | 8 | named, but it does not stand in the text |" in text
     assert "seen with this label" in text
+    label = evaluation.metrics["span"].labels["地点"]
+    figures = f"{label.precision:.4f} | {label.recall:.4f} | {label.f1:.4f}"
+    assert f"| 地点 | {figures} | {label.ci95[0]:.4f} to {label.ci95[1]:.4f} | {label.support} |" in text
+    outcomes = evaluation.semeval["exact"].micro.outcomes
+    assert f"| exact | {' | '.join(map(str, outcomes))} |" in text
+    assert "| 40 | missed | 人名 | (nothing) |" in text
 
 
 def test_labels_that_a_model_sees_under_another_name_are_shown_with_both(pairs):
@@ -120,6 +126,27 @@ def test_long_texts_are_left_out_when_they_would_not_fit():
     report = build_report(gold, [Prediction(document.text) for document in gold], title="t")
     assert 0 < len(report.value["documents"]) < 20
     assert len(report.files()["report.html"].encode()) < 5_000_000
+
+
+def test_mentions_of_any_length_keep_a_page_small():
+    text = "长" * 20_000
+    gold = [Document.of(text, [("name", place, len(text))]) for place in range(100)]
+    found = [
+        Prediction(text, (Entity("place", d.entities[0].start, len(text), d.entities[0].text, 0.99),)) for d in gold * 2
+    ]
+    report = build_report(gold * 2, found, title="t")
+    assert len(report.files()["report.html"].encode()) < 5_000_000
+    assert len(report.value["errors"]["suspects"]) == 100
+    assert "200 places where the model is sure" in report.value["summary"]["look"][0]
+    assert "The 20 surest of 200." in report.files()["report.md"]
+    assert report.value["errors"]["mistakes"][0]["gold"] == ("name", "长" * 150 + " … " + "长" * 150)
+
+
+def test_a_part_without_annotations_has_no_recall():
+    gold = [Document.of("甲乙", [("name", 0, 1)])]
+    text = build_report(gold, [Prediction("甲乙", (Entity("name", 0, 2, "甲乙"),))], title="t").files()["report.md"]
+    assert "| 1 | — | 0.0000 | 0.0000 | 1 | 0 |" in text
+    assert "| 2 | 0.0000 | — | — | 0 | 1 |" in text
 
 
 def test_a_lone_surrogate_does_not_keep_a_report_from_being_written(tmp_path):

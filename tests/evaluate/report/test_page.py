@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import nertune
-from nertune.evaluate.report import build_report
+from nertune.evaluate.report import Report, build_report
 from nertune.schema import Document, Entity, Mention, Prediction
 
 
@@ -105,6 +105,13 @@ def test_the_page_is_drawn_and_filtered(browser, written):
     browser.open(written)
     assert "Of 100 entities that the model names" in browser.run("document.querySelector('.headline').textContent")
     figures = browser.run("[...document.querySelectorAll('figure svg')].map(s => s.getAttribute('aria-label'))")
+    measures = "[...document.querySelectorAll('#labels .filters button')].map(b => b.textContent)"
+    assert browser.run(measures) == ["text", "span", "partial", "exact", "type"]
+    browser.run("document.querySelectorAll('#labels .filters button')[3].click()")
+    assert "right where the places are equal" in browser.run("document.querySelector('#labels .soft').textContent")
+    heads = browser.run("[...document.querySelectorAll('#errors h3')].map(h => h.textContent)")
+    assert heads[3:] == ["Most frequent errors", "Repeated mistakes", "Likely errors of the annotation"]
+    assert browser.run("document.querySelector('#errors .long .item p').textContent") == "60×missed: 人名 → nothing"
     assert {"F1 by label", "loss over optimizer steps", "share of right entities over their score"} <= set(figures)
     assert "组织" in browser.run("document.querySelector('svg[aria-label=\"F1 by label\"]').textContent")
     count = "document.getElementById('count').textContent"
@@ -128,6 +135,47 @@ def test_a_cell_of_the_confusion_matrix_shows_its_sentences(browser, written):
     assert browser.run("document.getElementById('count').textContent") == "12 of 60 texts"
     browser.run("document.querySelector('.chip').click()")
     assert browser.run("document.getElementById('count').textContent") == "60 of 60 texts"
+
+
+def test_of_many_labels_the_most_frequent_are_in_the_matrix(browser, tmp_path):
+    text = "字" * 50
+    gold = [Document.of(text, [(f"l{place:02}", place, place + 1) for place in range(start, 50)]) for start in (0, 12)]
+    found = [
+        Prediction(d.text, (*d.entities[1:], Entity("l49", d.entities[0].start, d.entities[0].end, "字"))) for d in gold
+    ]
+    build_report(gold, found, title="t").write(tmp_path)
+    browser.open(tmp_path / "report.html", width=390)
+    assert browser.run("document.querySelectorAll('.matrix tbody tr').length") == 41
+    assert "The 40 most frequent labels; 10 more are in report.json." in browser.run(
+        "document.getElementById('errors').textContent"
+    )
+    browser.run("document.querySelector('.matrix button[title=\"annotated l12, predicted l49: 1\"]').click()")
+    assert browser.run("document.getElementById('count').textContent") == "1 of 2 texts"
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+
+
+def test_chinese_heads_of_the_matrix_stand_upright(browser, pairs, tmp_path):
+    """Turned by half as Latin ones are, which lie on their side, they would stand on their heads."""
+    gold, predicted = pairs(5)
+    build_report(gold, predicted, title="t", display={}).write(tmp_path)
+    browser.open(tmp_path / "report.html")
+    turned = (
+        "[...document.querySelectorAll('.matrix thead span')].map(s => [s.textContent, getComputedStyle(s).transform])"
+    )
+    shown = dict(browser.run(turned))
+    assert shown["人名"] == "none"
+    assert shown["(nothing)"] != "none"
+
+
+def test_examples_left_out_of_a_page_cannot_be_chosen(browser, pairs, tmp_path):
+    whole = build_report(*pairs(10), title="t").value
+    Report({**whole, "documents": whole["documents"][1:]}).write(tmp_path)
+    browser.open(tmp_path / "report.html")
+    buttons = browser.run(
+        "[...document.querySelectorAll('#errors .item button')].map(b => [b.textContent, b.disabled])"
+    )
+    assert {name for name, disabled in buttons if disabled} == {"text 1"}
+    assert ["text 2", False] in buttons
 
 
 def test_labels_are_shown_with_their_display_names_and_chosen_by_their_own(browser, pairs, tmp_path):

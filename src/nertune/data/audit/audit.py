@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Unpack
 
 from nertune.data.audit.findings import At, Findings
 from nertune.data.audit.labels import Labels
@@ -21,7 +21,9 @@ from nertune.data.audit.spans import Quotes, check_spans
 from nertune.data.audit.surfaces import Surfaces
 from nertune.data.audit.texts import LineEnds, check_text
 from nertune.data.corpus import open_rows
+from nertune.data.formats.answers import Answers
 from nertune.data.mapping import Changes, LabelMap
+from nertune.data.source import Missed, ReadSettings
 from nertune.data.spans import HALF_OPEN, Convention, RawDocument, RawMention, Row
 from nertune.errors import DataError, InputError
 from nertune.schema import Document
@@ -42,6 +44,10 @@ class Opened(Protocol):
     def convention(self) -> Convention:
         """How their file counts; known once the first row was read."""
 
+    @property
+    def missed(self) -> Sequence[Missed]:
+        """The records so far that could not be read."""
+
     def __iter__(self) -> Iterator[Row]:
         """The rows, once."""
 
@@ -57,11 +63,15 @@ class Input(NamedTuple):
 
 
 def inputs(
-    paths: Sequence[str | os.PathLike[str]], *, label_map: LabelMap | None = None, **reading: Any
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    label_map: LabelMap | None = None,
+    answers: Answers | None = None,
+    **reading: Unpack[ReadSettings],
 ) -> list[Input]:
     """Annotated files or folders to audit together, under the labels that `label_map` gives them.
 
-    `reading`: what else `open_rows` takes, but no `limit`.
+    `answers`, `reading`: what `open_rows` takes, but no `limit`.
     Raises InputError for a file that is named twice, and for one that can be read only once, such as a pipe.
     """
     found: list[Input] = []
@@ -73,7 +83,7 @@ def inputs(
             raise InputError(f"{shown}: named twice (as {known[real]}); every text of it would be found twice")
         known[real] = shown
         _check_regular(shown)
-        unmapped = partial(open_rows, path, **reading)
+        unmapped = partial(open_rows, path, answers=answers, **reading)
         found.append(Input(shown, partial(_open_mapped, unmapped, label_map) if label_map else unmapped))
     return found
 
@@ -94,6 +104,10 @@ class _Mapped:
     @property
     def convention(self) -> Convention:
         return self._opened.convention
+
+    @property
+    def missed(self) -> Sequence[Missed]:
+        return self._opened.missed
 
     def __iter__(self) -> Iterator[Row]:
         return self._map.rows(self._opened, self._changes)
@@ -119,7 +133,7 @@ def in_memory(documents: Sequence[Document], name: str = "documents") -> Input:
 class _Documents:
     """Documents as `open_rows` would give them."""
 
-    format, convention = "documents", HALF_OPEN
+    format, convention, missed = "documents", HALF_OPEN, ()
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = documents
@@ -211,6 +225,7 @@ class _Audit:
 
     def read(self, name: str, opened: Opened) -> None:
         """A file was read for the first time."""
+        self.findings.add_unread(name, opened.missed)
         before = sum(file.documents for file in self.audited), sum(file.mentions for file in self.audited)
         documents, mentions = self._documents - before[0], self._mentions - before[1]
         self.audited.append(Audited(name, opened.format, documents, mentions, opened.notes()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nertune.data.audit.excerpt import excerpt
 from nertune.data.audit.kinds import KINDS, SEVERITIES, Kind
+from nertune.data.source import Missed
 from nertune.data.spans import RawMention, Row
 
 __all__ = ["At", "Finding", "Findings", "Place"]
@@ -18,13 +20,13 @@ _LONGEST = 160  # characters of a detail: a surface may be as long as its text
 class Place(NamedTuple):
     """Where something was found.
 
-    `line`: from 1, None where the format has no lines; `document`: from 1; `excerpt`: the text there, the entity between
-    ▸ and ◂; `detail`: what exactly, where the kind leaves that open.
+    `line`: from 1, None where the format has no lines; `document`: from 1, None for one that was not read; `excerpt`: the
+    text there, the entity between ▸ and ◂; `detail`: what exactly, where the kind leaves that open.
     """
 
     file: str
     line: int | None
-    document: int
+    document: int | None
     excerpt: str
     detail: str = ""
 
@@ -106,6 +108,13 @@ class Findings:
         places = self._places.setdefault(code, [])
         if len(places) < self.top:
             places.append(at.place(start, end, detail, mention=mention))
+
+    def add_unread(self, file: str, missed: Sequence[Missed]) -> None:
+        """Documents of a file that its reader had to leave out."""
+        code = "document-unread"
+        self._counts[code] = self._counts.get(code, 0) + len(missed)
+        places = self._places.setdefault(code, [])
+        places += [Place(file, line, None, "", why) for line, why in missed[: self.top - len(places)]]
 
     def tell(self, code: str, count: int, places: list[Place], extra: str = "") -> None:
         """All of a kind at once; nothing where the count is 0."""

@@ -246,6 +246,12 @@ _TABLE = (
     ),
     # Documents and lengths.
     Kind(
+        "document-unread",
+        "error",
+        "documents that are not written as their file's format wants it",
+        f"they are not read at all: {_LOOK}",
+    ),
+    Kind(
         "text-empty",
         "warning",
         "documents without text, or of white space only",

@@ -37,7 +37,7 @@ _LEFT_OUT = "left-out"
 
 
 class Repair(NamedTuple):
-    """What was done. `changes`: how many of each kind; `left_out`: mentions that cannot be written for want of a place."""
+    """What was done. `changes`: how many of each kind; `left_out`: mentions and documents not written."""
 
     path: str
     log: str
@@ -94,6 +94,8 @@ class _Mending:
             if expressed.document is not None:
                 self.written += 1
                 yield expressed.document
+        for line, why in self._opened.missed:
+            self._log_change(self._name, line, _LEFT_OUT, None, {"why": why})
         if not self.written:
             raise InputError(f"{self._name}: no document has any text, so there is nothing to write")
 
@@ -154,9 +156,12 @@ class _Mending:
     def _change(
         self, at: At, kind: str, before: object | None, after: object | None, mention: RawMention | None = None
     ) -> None:
-        self.counts[kind] += 1
         place = at.place(mention=mention)
-        change = {"file": place.file, "line": place.line, "kind": kind, "before": before, "after": after}
+        self._log_change(place.file, place.line, kind, before, after)
+
+    def _log_change(self, file: str, line: int | None, kind: str, before: object | None, after: object | None) -> None:
+        self.counts[kind] += 1
+        change = {"file": file, "line": line, "kind": kind, "before": before, "after": after}
         self._log.write(json.dumps(change, ensure_ascii=False) + "\n")
 
 

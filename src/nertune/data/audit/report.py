@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nertune.data.audit.excerpt import visible
 from nertune.data.audit.findings import Finding, Place
+from nertune.data.wording import counted
 
 __all__ = ["Audited", "Report"]
 
@@ -61,7 +62,8 @@ class Report:
         """The report for a terminal, severities in colour."""
         out = Text()
         for file in self.files:
-            out.append(f"{file.file}: {file.format}, {file.documents:,} documents, {file.mentions:,} entities\n")
+            size = f"{counted(file.documents, 'document')}, {counted(file.mentions, 'entity', 'entities')}"
+            out.append(f"{file.file}: {file.format}, {size}\n")
         if self.labels:
             out.append(
                 "labels: " + ", ".join(f"{visible(name)} {count:,}" for name, count in self.labels.items()) + "\n"

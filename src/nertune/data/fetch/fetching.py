@@ -18,6 +18,7 @@ from nertune.data.fetch.hubs import Hub, Listing
 from nertune.data.fetch.huggingface import HuggingFace
 from nertune.data.fetch.manifest import MANIFEST, FetchedFile, FetchManifest
 from nertune.data.fetch.modelscope import ModelScope
+from nertune.data.wording import counted
 from nertune.errors import EndpointError, InputError
 
 __all__ = ["Fetched", "fetch", "listed"]
@@ -89,26 +90,22 @@ def fetch(
     tell(_licence(licence, source))
     _refuse_changed(folder, wanted, before)
     total = need_room(folder, wanted.files)
-    tell(
-        f"{len(wanted.files)} files, {total:,} bytes" + (f"; {len(wanted.left)} others are left" if wanted.left else "")
-    )
+    left = f"; {counted(len(wanted.left), 'other')} left there" if wanted.left else ""
+    tell(f"{counted(len(wanted.files), 'file')}, {total:,} bytes{left}")
     held = listing.folder or client.download(source.repository, asked, [file.path for file in wanted.files])
     if held.parent.name == "snapshots" and held.name != listing.revision:
         raise EndpointError(f"{_where(source)}: moved on to {held.name} meanwhile; fetch again")
-    known = before.sums if before and before.revision == listing.revision and not revision else {}
+    same = before if before and before.revision == listing.revision else None
+    known = same.sums if same and not revision else {}
     pinned = source.sha256 if asked == source.revision else {}
-    sums = {
-        file.path: verified(
-            _inside(held, file.path, source),
-            file,
-            {"the catalogue": pinned.get(file.path), MANIFEST: known.get(file.path)},
-        )
-        for file in wanted.files
-    }
+    sums = {}
+    for file in wanted.files:
+        expected = {"the catalogue": pinned.get(file.path), MANIFEST: known.get(file.path)}
+        sums[file.path] = verified(_inside(held, file.path, source), file, expected)
     new = _place(folder, held, sums, before)
-    if before and before.revision == listing.revision:
-        patterns = tuple(dict.fromkeys((*before.patterns, *patterns)))
-        known = before.sums
+    if same:
+        patterns = tuple(dict.fromkeys((*same.patterns, *patterns)))
+        known = same.sums
     manifest = _manifest(corpus, source, listing, asked, licence, patterns, folder, {**known, **sums})
     manifest.write(folder)
     return Fetched(folder, tuple(folder / path for path in sums), manifest, new)

@@ -11,17 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from nertune.data.formats.dataset_info import ALPACA
 from nertune.data.formats.exchange import Exchange, documents
 from nertune.data.formats.frame import MARKER
 from nertune.data.formats.rows import listed_format, opened_rows, write_data_set
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
+from nertune.data.wording import describe
 
 __all__ = ["Alpaca", "AlpacaRow", "write_alpaca"]
 
 _NO_TEXT = f"no text: 'input' is empty and 'instruction' has no line {MARKER} with a text after it"
-_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output"}
+_COLUMNS = {key: ALPACA[key] for key in ("prompt", "query", "response", "system")}
 
 
 class AlpacaRow(NamedTuple):
@@ -67,7 +69,7 @@ def write_alpaca(rows: Iterable[AlpacaRow], path: str | os.PathLike[str]) -> Non
     """
 
     def entry(first: Mapping[str, object]) -> dict[str, object]:
-        return {"columns": {**_COLUMNS, "system": "system"}} if "system" in first else {}
+        return {"columns": _COLUMNS} if "system" in first else {}
 
     written = ({key: value for key, value in row._asdict().items() if value is not None} for row in rows)
     write_data_set(written, Path(path), entry)

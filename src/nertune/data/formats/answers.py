@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nertune.data.records import decode_at, describe, forbidden_string, skip_space
+from nertune.data.strict_json import decode_at, forbidden_string, skip_space
+from nertune.data.wording import describe
 from nertune.schema import Document, Mention
 
 __all__ = ["AnswerReader", "Answers", "JsonObjects", "Marks", "Said"]

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 
 from nertune.atomic import replacing
 from nertune.data.atomic import checked
+from nertune.data.decoding import opened
 from nertune.data.formats import features
-from nertune.data.records import decode_at, opened, reason, shortened
+from nertune.data.formats.features import json_object
 from nertune.data.source import Source
+from nertune.data.strict_json import decode_at
+from nertune.data.wording import reason, shortened
 from nertune.errors import DataError, MissingExtraError
 
 __all__ = ["Row", "Tables", "is_dataset", "is_table", "opened_tables", "write_table"]
@@ -103,18 +106,16 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def _files(source: Source, split: str | None) -> tuple[list[Path], object]:
     """The files of the split, and the folder's own word about the columns."""
     if not source.is_folder:
-        if split is not None:
-            raise source.error(f"is a file, so it has no split {split!r} (--split is for folders)")
         return [Path(source.path)], None
     folder = Path(source.path)
     if (folder / _DICT).is_file():
-        folder = folder / _chosen(source, _names(_object(folder / _DICT), "splits", folder / _DICT), split)
+        folder = folder / _chosen(source, _names(json_object(folder / _DICT), "splits", folder / _DICT), split)
     elif not (folder / _STATE).is_file():
         by_split = _by_split(folder)
         return by_split[_chosen(source, list(by_split), split)], None
     elif split is not None:
         raise source.error(f"is a dataset without splits, so there is no {split!r}; leave --split out")
-    state = _object(folder / _STATE)
+    state = json_object(folder / _STATE)
     if state.get("_indices_data_files"):
         raise source.error("was saved by an old version of datasets, with its rows' order in other files; save it anew")
     listed = state.get("_data_files")
@@ -126,7 +127,7 @@ def _files(source: Source, split: str | None) -> tuple[list[Path], object]:
     files = [folder / name for name in names if isinstance(name, str) and _is_plain(name)]
     if not files or len(files) < len(names):
         raise DataError("names no data files, or files outside its folder", path=folder / _STATE)
-    info = _object(folder / _INFO) if (folder / _INFO).is_file() else {}
+    info = json_object(folder / _INFO) if (folder / _INFO).is_file() else {}
     return files, info.get("features")
 
 
@@ -137,7 +138,8 @@ def _chosen(source: Source, splits: Sequence[str], split: str | None) -> str:
         return str(split)
     asked = "" if split is None else f"has no split {split!r}; it "
     raise source.error(
-        f"{asked}holds the splits {', '.join(repr(shortened(split)) for split in splits[:20])}; name one (--split)"
+        f"{asked}holds the splits {', '.join(repr(shortened(split)) for split in splits[:20])}; "
+        "name one (--split), or its own folder or file"
     )
 
 
@@ -160,18 +162,6 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
                 found = {split[1:]: files for split, files in found.items()}
             return {"/".join(split): files for split, files in found.items()}
     return {}
-
-
-def _object(path: Path) -> dict[str, object]:
-    with opened(path) as file:
-        content = file.read(1 << 26)
-    try:
-        value, _ = decode_at(content.decode("utf-8-sig").strip(), 0)
-    except ValueError as error:
-        raise DataError(f"broken JSON: {reason(error)}", path=path) from error
-    if not isinstance(value, dict):
-        raise DataError("holds no JSON object", path=path)
-    return value
 
 
 def _names(value: dict[str, object], key: str, path: Path) -> list[str]:

@@ -14,14 +14,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from nertune.data.decoding import decoded, without_bom
 from nertune.data.formats.brat_files import Pair, pairs_of, read_bytes
 from nertune.data.formats.brat_writing import BREAKS, write_folder
 from nertune.data.loss import Expressed, Loss, unscored, without
 from nertune.data.occurrence import nearest
-from nertune.data.records import Record, decoded, shortened, without_bom
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
 from nertune.data.tally import Tally
+from nertune.data.wording import shortened
 from nertune.errors import DataError
 from nertune.schema import Document
 

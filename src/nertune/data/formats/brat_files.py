@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.data.records import forbidden_string, iter_records, opened
+from nertune.data.decoding import opened
+from nertune.data.records import iter_records
+from nertune.data.strict_json import forbidden_string
 from nertune.data.tally import Tally
 from nertune.errors import DataError
 

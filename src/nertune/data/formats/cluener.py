@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nertune.data.atomic import write_jsonl
 from nertune.data.loss import Expressed, unscored
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import INCLUSIVE, RawDocument, RawMention
+from nertune.data.wording import describe
 from nertune.schema import Document
 
 __all__ = ["Cluener"]

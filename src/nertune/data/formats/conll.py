@@ -21,10 +21,10 @@ from nertune.data.formats.sentences import Sentence, documents
 from nertune.data.formats.tagging import Scheme, is_tag, taggable, tags_of
 from nertune.data.formats.tokens import Joiner, is_unspaced, tokens_of
 from nertune.data.loss import Expressed, Loss
-from nertune.data.records import shortened
 from nertune.data.source import Line, ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
 from nertune.data.tally import Tally
+from nertune.data.wording import shortened
 from nertune.errors import InputError
 from nertune.schema import Document
 
@@ -115,6 +115,8 @@ class _Columns:
         counts = Counter(len(_fields(line.text)) for line in head if line.text.strip() and line.text[0] != "#")
         count = counts.most_common(1)[0][0] if counts else 2
         named = columns or {}
+        if unknown := [name for name in named if name not in ("token", "tag")]:
+            raise InputError(f"{source.path}: --column {unknown[0]}: the columns of conll are called token and tag")
         places = _column(named, "token", 0, source), _column(named, "tag", -1, source)
         return cls(*places, count, max(2, *(place + 1 if place >= 0 else -place for place in places)))
 
@@ -184,9 +186,11 @@ def _sentences(source: Source, columns: _Columns, tally: Tally) -> Iterator[Sent
 
 def _add(current: _Open, row: _Row, line: Line, source: Source) -> None:
     if not row.tag:
-        raise source.error(
-            f"{shortened(line.text)!r} is a single column; a token needs a tag behind it", line=line.number
-        )
+        count = len(_fields(line.text))
+        found = "is a single column; a token needs a tag behind it"
+        if count > 1:
+            found = f"has {count} columns; token and tag are looked for further on (--column)"
+        raise source.error(f"{shortened(line.text)!r} {found}", line=line.number)
     if len(current.tokens) == _LONGEST:
         message = f"a sentence of more than {_LONGEST:,} tokens; a blank line must stand between sentences"
         raise source.error(message, line=current.line)

@@ -13,26 +13,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nertune.data.records import describe
+from nertune.data.wording import describe
 from nertune.errors import DataError, InputError
 
-__all__ = ["INFO", "DataSet", "data_set", "data_set_of_file", "data_sets", "extended"]
+__all__ = ["ALPACA", "INFO", "PLAIN", "TAGS", "DataSet", "data_set", "data_set_of_file", "data_sets", "extended"]
 
 INFO = "dataset_info.json"
 
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}
 SHAREGPT = {"messages": "messages", "system": "system"}
-_PLAIN = {"instruction": "instruction", "input": "input", "output": "output"}
+PLAIN = {"instruction": "instruction", "input": "input", "output": "output"}
 _MESSAGES = "conversations"
-_TAGS = {
+TAGS = {
     "role_tag": "from",
     "content_tag": "value",
     "user_tag": "human",
     "assistant_tag": "gpt",
     "system_tag": "system",
-    "observation_tag": "observation",
-    "function_tag": "function_call",
 }
+_ALL_TAGS = {**TAGS, "observation_tag": "observation", "function_tag": "function_call"}
 _NEEDED = {"alpaca": ("prompt", "response"), "sharegpt": ("messages",)}
 _NEEDED_TAGS = ("role_tag", "content_tag", "user_tag", "assistant_tag")
 _ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
@@ -55,7 +54,7 @@ class DataSet(NamedTuple):
         """The columns by name, the usual ones where the entry names none."""
         if self.columns is not None:
             return self.columns
-        return dict(_PLAIN) if self.format == "alpaca" else {"messages": _MESSAGES, **_TAGS}
+        return dict(PLAIN) if self.format == "alpaca" else {"messages": _MESSAGES, **_ALL_TAGS}
 
 
 def data_set(folder: str, name: str) -> DataSet:
@@ -156,7 +155,7 @@ def _columns(entry: Mapping[str, Any], form: str) -> dict[str, str] | None:
     if "columns" not in entry and "tags" not in entry:
         return None
     columns: dict[str, str] = entry.get("columns", {"messages": _MESSAGES})
-    tags: dict[str, str] = entry.get("tags", _TAGS)
+    tags: dict[str, str] = entry.get("tags", _ALL_TAGS)
     return {**{SHAREGPT[key]: column for key, column in columns.items() if key in SHAREGPT}, **tags}
 
 
@@ -177,7 +176,7 @@ def _problems(entry: Mapping[str, Any], form: str) -> list[str]:
         problems.append(f"{key}: unknown" + (f"; did you mean {near[0]!r}?" if near else ""))
     problems += _name_problems(entry, "columns", tuple(ALPACA if form == "alpaca" else SHAREGPT), _NEEDED[form], form)
     if form == "sharegpt":
-        problems += _name_problems(entry, "tags", tuple(_TAGS), _NEEDED_TAGS, form)
+        problems += _name_problems(entry, "tags", tuple(_ALL_TAGS), _NEEDED_TAGS, form)
     return problems
 
 

@@ -21,10 +21,11 @@ from nertune.data.atomic import checked
 from nertune.data.formats.tagging import Tag, chunks
 from nertune.data.formats.tokens import Joiner, aligned, is_unspaced
 from nertune.data.loss import flat
-from nertune.data.records import Record, reason, shortened
+from nertune.data.records import Record
 from nertune.data.source import Source
 from nertune.data.spans import RawDocument, RawMention
 from nertune.data.tally import Tally
+from nertune.data.wording import reason, shortened
 from nertune.errors import DataError, MissingExtraError
 from nertune.schema import Document
 
@@ -34,6 +35,8 @@ GROUP = "sc"  # where spaCy's span categorizer looks
 _SPAN = struct.Struct(
     ">QQQllll"
 )  # id, kb_id, label, start and end in tokens, start and end in characters: span_group.pyx
+_LARGEST = 1 << 30  # bytes that a DocBin may inflate to, some 40 million tokens
+_PIECE = 1 << 20  # bytes inflated at a time, to count them
 _INSIDE, _BEGIN = 1, 3  # ENT_IOB
 
 
@@ -51,9 +54,8 @@ def is_docbin(head: bytes) -> bool:
 def read(source: Source, joiner: Joiner, tally: Tally) -> Iterator[RawDocument]:
     """The documents: entities of `doc.ents` and of the span group `sc`, each once. Raises DataError."""
     spacy = _spacy()
-    raw = source.file.read()
     try:
-        docs = spacy.tokens.DocBin(store_user_data=True).from_bytes(raw)
+        docs = spacy.tokens.DocBin(store_user_data=True).from_bytes(_bounded(source))
         strings = spacy.strings.StringStore()
         for string in docs.strings:
             strings.add(string)
@@ -73,6 +75,24 @@ def read(source: Source, joiner: Joiner, tally: Tally) -> Iterator[RawDocument]:
         OverflowError,
     ) as error:
         raise source.error(f"is a DocBin that cannot be read: {type(error).__name__}: {reason(error)}") from error
+
+
+def _bounded(source: Source) -> bytes:
+    """The whole file, if what it inflates to is not too much. Raises DataError, zlib.error."""
+    inflater = zlib.decompressobj()
+    pieces: list[bytes] = []
+    inflated = 0
+    while piece := source.file.read(_PIECE):
+        pieces.append(piece)
+        while piece:
+            inflated += len(inflater.decompress(piece, _PIECE))
+            piece = inflater.unconsumed_tail
+        if max(inflated, _PIECE * len(pieces)) > _LARGEST:
+            raise source.error(
+                f"is a DocBin of more than {_LARGEST >> 20} MiB when inflated, and has to be in memory whole; "
+                "write it again as several"
+            )
+    return b"".join(pieces)
 
 
 def write(documents: Iterable[Document], path: str | os.PathLike[str]) -> None:

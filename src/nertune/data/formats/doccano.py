@@ -12,11 +12,13 @@ import os
 from collections.abc import Iterable, Iterator
 
 from nertune.data.atomic import write_jsonl
-from nertune.data.formats.entities import Entities
+from nertune.data.formats.entities import Entities, count_passed
 from nertune.data.loss import Expressed, unscored
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
+from nertune.data.tally import Tally
+from nertune.data.wording import describe
 from nertune.schema import Document
 
 __all__ = ["Doccano"]
@@ -40,7 +42,10 @@ class Doccano:
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
         """Documents as they stand in the file. Raises DataError on a record of another shape."""
         numbered = False
+        tally = Tally(notes, limit=options.limit)
         for record in source.records():
+            tally.next_document()
+            count_passed(record, tally)
             value = record.value
             text = record.string(next((key for key in _TEXTS if key in value), "text"))
             if "entities" in value:
@@ -87,7 +92,7 @@ def _is_span(item: object) -> bool:
 def _labels(record: Record) -> Iterator[RawMention]:
     key = next((key for key in _LABELS if key in record.value), None)
     if key is None:
-        raise record.error(f"the record has no 'label'; its keys are {', '.join(map(repr, record.value)) or '(none)'}")
+        raise record.lacking("label")
     spans = record.value[key]
     if not isinstance(spans, list):
         raise record.error(f"{key!r} must be a list of [start, end, label], found {describe(spans)}")

@@ -1,26 +1,31 @@
 """The `entities` format: {"text", "entities": [{"start", "end", "label", "text"}]}, JSON array or JSONL.
 
 Our own form (written as JSONL, half-open) and a family of others: doccano's exports, CMeEE's array, the sets that name
-their keys entity_text and entity_label. What extraction writes is read back too; its further keys are passed over.
+their keys entity_text and entity_label, Prodigy's tasks, whose list is `spans`. What extraction writes is read back too; its
+further keys are passed over.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nertune.data.atomic import write_jsonl
-from nertune.data.loss import Expressed
-from nertune.data.records import Record, describe
+from nertune.data.loss import Expressed, one_score
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
+from nertune.data.tally import Tally
+from nertune.data.wording import describe
 from nertune.schema import Document
 
-__all__ = ["Entities"]
+__all__ = ["Entities", "count_passed"]
 
 _OFFSETS = (("start", "end"), ("start_idx", "end_idx"), ("start_offset", "end_offset"))
 _LABELS = ("label", "type", "entity_label", "entity_type")
 _SURFACES = ("text", "entity", "entity_text")
+_REFUSED = ("reject", "ignore")  # answers of Prodigy's users
+_PASSED = (("relations", "relations"), ("Comments", "annotators' comments"), ("comments", "annotators' comments"))
 
 
 class Entities:
@@ -34,7 +39,8 @@ class Entities:
         """Whether every record holds a text and a list of entity objects."""
         values = [record.value for record in source.first_records]
         return bool(values) and all(
-            isinstance(value.get("text"), str) and _is_list_of_objects(value.get("entities")) for value in values
+            isinstance(value.get("text"), str) and (_is_list_of_objects(value.get("entities")) or _is_of_prodigy(value))
+            for value in values
         )
 
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
@@ -44,40 +50,58 @@ class Entities:
         its own label where none is. Raises DataError on a record of another shape.
         """
         wanted = frozenset(options.labels)
-        unnamed = 0
-        for number, record in enumerate(source.records(), 1):
+        tally = Tally(notes, limit=options.limit)
+        for record in source.records():
+            if record.value.get("answer") in _REFUSED and _is_of_prodigy(record.value):
+                tally.add("tasks that were rejected or ignored in Prodigy, passed over")
+                continue
+            tally.next_document()
             mentions = self.mentions(record, wanted)
-            if options.limit is None or number <= options.limit:
-                unnamed += sum(mention.label not in wanted for mention in mentions)
+            if wanted:
+                unnamed = sum(mention.label not in wanted for mention in mentions)
+                tally.add("mentions with none of the wanted labels, kept under their own", count=unnamed)
+            count_passed(record, tally)
             yield RawDocument.of(record, record.string("text"), mentions)
-        if wanted and unnamed:
-            notes.append(f"mentions with none of the wanted labels, kept under their own: {unnamed:,}")
 
     @staticmethod
     def mentions(record: Record, wanted: frozenset[str] = frozenset()) -> tuple[RawMention, ...]:
-        """The mentions under "entities", with the `wanted` of several names. Raises DataError for another shape."""
+        """The mentions under "entities" or "spans", with the `wanted` of several names. Raises DataError for another shape."""
         return tuple(_mention(record, position, item, wanted) for position, item in enumerate(_entities(record), 1))
 
     def express(self, document: Document) -> Expressed:
-        """All of it."""
-        return Expressed(document)
+        """All but the scores of place and label."""
+        return one_score(document)
 
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """One {"id", "text", "entities"} a line, atomically; `score` only where there is one."""
         write_jsonl((_row(document) for document in documents), path)
 
 
+def count_passed(record: Record, tally: Tally) -> None:
+    """Count what doccano exports besides entities: relations, and annotators' comments."""
+    for key, kind in _PASSED:
+        found = record.value.get(key)
+        tally.add(f"{kind} passed over", count=len(found) if isinstance(found, list) else 0)
+
+
 def _is_list_of_objects(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
+def _is_of_prodigy(value: Mapping[str, object]) -> bool:
+    """Whether this is a task of Prodigy: it has the hash of one, and its spans, if it has any, are objects."""
+    return "_task_hash" in value and "entities" not in value and _is_list_of_objects(value.get("spans", []))
+
+
 def _entities(record: Record) -> list[object]:
-    if "entities" not in record.value:
-        keys = ", ".join(map(repr, record.value)) or "(none)"
-        raise record.error(f"the record has no 'entities'; its keys are {keys}")
-    entities = record.value["entities"]
+    if _is_of_prodigy(record.value):
+        key, entities = "spans", record.value.get("spans", [])
+    elif "entities" in record.value:
+        key, entities = "entities", record.value["entities"]
+    else:
+        raise record.lacking("entities")
     if not isinstance(entities, list):
-        raise record.error(f"'entities' must be a list, found {describe(entities)}")
+        raise record.error(f"{key!r} must be a list, found {describe(entities)}")
     return entities
 
 

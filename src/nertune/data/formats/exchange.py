@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from nertune.data.formats.answers import AnswerReader, Answers, JsonObjects, Said
 from nertune.data.formats.frame import Exchange, Frame, frames, marked
-from nertune.data.records import label_problem, shortened
+from nertune.data.records import label_problem
 from nertune.data.source import Missed, ReadOptions
 from nertune.data.spans import Asked, RawDocument, RawMention
+from nertune.data.wording import shortened
 from nertune.schema import Document, Entity, Mention
 
 __all__ = ["Exchange", "documents"]

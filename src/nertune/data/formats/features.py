@@ -6,15 +6,18 @@ The same JSON stands in `dataset_info.json` and, under the key `huggingface`, in
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nertune.data.records import decode_at, describe, iter_records, opened
+from nertune.data.decoding import decoded, opened, without_bom
+from nertune.data.strict_json import decode_at
+from nertune.data.wording import describe, reason
 from nertune.errors import DataError
 
-__all__ = ["beside", "class_names", "metadata", "tag_names"]
+__all__ = ["beside", "class_names", "json_object", "metadata", "tag_names"]
 
-_LONGEST = 1 << 24  # bytes of a file of names
+_LONGEST = 1 << 26  # bytes of a file of names
 
 
 def class_names(features: object, column: str) -> tuple[str, ...]:
@@ -45,34 +48,36 @@ def metadata(names: Sequence[str]) -> str:
 
 
 def beside(path: str, column: str) -> tuple[str, ...]:
-    """The names that a `dataset_info.json` or `dataset_infos.json` in the same folder gives; empty where none does."""
+    """The names that a `dataset_info.json` or `dataset_infos.json` in the same folder gives; empty where none does.
+
+    `path`: a file, or the folder itself. Raises DataError for such a file that is no JSON object.
+    """
     for name in ("dataset_info.json", "dataset_infos.json"):
-        file = Path(path).parent / name
+        file = Path(path, name) if Path(path).is_dir() else Path(path).with_name(name)
         if not file.is_file():
             continue
-        for record in iter_records(file):
-            infos = [record.value, *record.value.values()]  # the older file has one for each configuration
-            for info in infos:
-                found = class_names(info.get("features"), column) if isinstance(info, dict) else ()
-                if found:
-                    return found
+        value = json_object(file)
+        for info in (value, *value.values()):  # the older file has one for each configuration
+            found = class_names(info.get("features"), column) if isinstance(info, dict) else ()
+            if found:
+                return found
     return ()
+
+
+def json_object(path: Path) -> dict[str, object]:
+    """The one JSON object of a file. Raises DataError."""
+    value = _json(os.fspath(path), _text(os.fspath(path)))
+    if not isinstance(value, dict):
+        raise DataError("holds no JSON object", path=path)
+    return value
 
 
 def tag_names(path: str) -> tuple[str, ...]:
     """The tags of a file: a JSON list, {name: number}, {number: name}, or one a line. Raises DataError."""
-    with opened(path) as file:
-        raw = file.read(_LONGEST)
-    try:
-        content = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError("is not UTF-8", path=path) from None
+    content = _text(path)
     if content.lstrip()[:1] not in ("{", "["):
         return tuple(line.strip() for line in content.splitlines() if line.strip())
-    try:
-        value, _ = decode_at(content.strip(), 0)
-    except ValueError as error:
-        raise DataError(f"broken JSON: {error}", path=path) from error
+    value = _json(path, content)
     names = _numbered(value) if isinstance(value, dict) else value
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         message = (
@@ -80,6 +85,18 @@ def tag_names(path: str) -> tuple[str, ...]:
         )
         raise DataError(message, path=path)
     return tuple(names)
+
+
+def _text(path: str) -> str:
+    with opened(path) as file:
+        return decoded(without_bom(file.read(_LONGEST), path), path, 1)
+
+
+def _json(path: str, content: str) -> object:
+    try:
+        return decode_at(content.strip(), 0)[0]
+    except ValueError as error:
+        raise DataError(f"broken JSON: {reason(error)}", path=path) from error
 
 
 def _numbered(value: Mapping[str, object]) -> list[str] | None:

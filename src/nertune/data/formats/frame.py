@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from nertune.data.records import Record, shortened
+from nertune.data.records import Record
+from nertune.data.wording import shortened
 
 __all__ = ["MARKER", "Exchange", "Frame", "frames", "marked"]
 

@@ -16,9 +16,9 @@ from nertune.data.formats.sentences import Sentence, documents
 from nertune.data.formats.tagging import Scheme, letters_of, taggable, tags_of
 from nertune.data.formats.tokens import tokens_of
 from nertune.data.loss import Expressed
-from nertune.data.records import describe, shortened
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
+from nertune.data.wording import counted, describe, shortened
 from nertune.schema import Document
 
 __all__ = ["HuggingFace"]
@@ -49,6 +49,8 @@ class HuggingFace:
 
     def read(self, source: Source, options: ReadOptions, notes: list[str]) -> Iterator[RawDocument]:
         """A document a row. Raises DataError, MissingExtraError without the extra `tables` where that is needed."""
+        if options.split is not None and not source.is_folder:
+            raise source.error(f"is a file, so it has no split {options.split!r} (--split is for folders)")
         if source.is_folder or arrow.is_table(source.head):
             sentences = _from_table(source, options)
         else:
@@ -90,11 +92,14 @@ def _from_table(source: Source, options: ReadOptions) -> Iterator[Sentence]:
             key = _tag_key(list(here))
         except _RowError as error:
             raise source.error(str(error)) from error
-        names = options.tag_names or features.class_names(table.features, here[key])
+        names: Sequence[str] | None = options.tag_names or features.class_names(table.features, here[key]) or None
         wanted = {name: here[name] for name in ("tokens", key, "text", "id") if name in here}
         for number, row in enumerate(table.rows(tuple(dict.fromkeys(wanted.values()))), 1):
             try:
-                yield _sentence({name: row[column] for name, column in wanted.items()}, key, names)._replace(row=number)
+                if names is None and _holds_numbers(row[here[key]]):
+                    names = features.beside(source.path, here[key])
+                value = {name: row[column] for name, column in wanted.items()}
+                yield _sentence(value, key, names or ())._replace(row=number)
             except _RowError as error:
                 raise source.error(f"row {number:,}: {error}") from error
 
@@ -110,7 +115,9 @@ def _sentence(value: Mapping[str, object], key: str, names: Sequence[str]) -> Se
     if not isinstance(tags, list):
         raise _RowError(f"{key!r} must be a list, found {describe(tags)}")
     if len(tags) != len(tokens):
-        raise _RowError(f"{_count(tokens, 'token')} and {_count(tags, 'tag')} in {key!r}; each token needs one")
+        raise _RowError(
+            f"{counted(len(tokens), 'token')} and {counted(len(tags), 'tag')} in {key!r}; each token needs one"
+        )
     text = text if isinstance(text, str) else None
     if any("\0" in held for held in (*tokens, text or "")):
         raise _RowError("holds a NUL character; remove it")
@@ -144,7 +151,3 @@ def _name(tag: object, key: str, names: Sequence[str]) -> str:
 
 def _holds_numbers(tags: object) -> bool:
     return isinstance(tags, list) and any(type(tag) is int for tag in tags)
-
-
-def _count(items: Sequence[object], noun: str) -> str:
-    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"

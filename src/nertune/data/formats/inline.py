@@ -15,9 +15,10 @@ from nertune.atomic import replacing
 from nertune.data.atomic import checked
 from nertune.data.formats.answers import Marks
 from nertune.data.loss import Expressed, Loss, uncrossed, unnamed, unscored, without
-from nertune.data.records import label_problem, shortened
+from nertune.data.records import label_problem
 from nertune.data.source import Line, Missed, ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
+from nertune.data.wording import shortened
 from nertune.errors import InputError
 from nertune.schema import Document
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from nertune.data.atomic import write_array
 from nertune.data.formats.regions import chosen_result, is_min_region, mentions, min_regions
-from nertune.data.loss import Expressed, Loss
-from nertune.data.records import Record, shortened
+from nertune.data.loss import Expressed, one_score
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
 from nertune.data.tally import Tally
+from nertune.data.wording import shortened
 from nertune.schema import Document, Entity
 
 __all__ = ["LabelStudio"]
 
 _FROM, _TO = "label", "text"  # the names of the tags in the labeling configuration that the docs show
-_EXPORTED = {"annotator", "annotation_id", "lead_time"}  # keys of every row of JSON-MIN
+_EXPORTED = {"annotator", "annotation_id"}  # keys of every row of JSON-MIN
 
 
 class LabelStudio:
@@ -61,12 +61,7 @@ class LabelStudio:
 
     def express(self, document: Document) -> Expressed:
         """All but the scores of place and label."""
-        parts = [e for e in document.entities if e.span_score is not None or e.label_score is not None]
-        if not parts:
-            return Expressed(document)
-        entities = tuple(replace(e, span_score=None, label_score=None) for e in document.entities)
-        losses = tuple(Loss("the scores of an entity's place and label", entity) for entity in parts)
-        return Expressed(replace(document, entities=entities), losses)
+        return one_score(document)
 
     def write(self, documents: Iterable[Document], path: str | os.PathLike[str]) -> None:
         """One array of tasks, atomically. Raises DataError or DiskSpaceError; see `nertune.data.write`."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import cast
 
 from nertune.data.occurrence import nearest
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.spans import RawMention
 from nertune.data.tally import Tally
+from nertune.data.wording import describe
 
 __all__ = ["chosen_result", "is_min_region", "mentions", "min_regions"]
 

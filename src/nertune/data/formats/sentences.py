@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from nertune.data.formats.tagging import Chunk, Tag, Tagging, chunks
 from nertune.data.formats.tokens import Joiner, aligned
-from nertune.data.records import Record, shortened
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import RawDocument, RawMention
 from nertune.data.tally import Tally
+from nertune.data.wording import shortened
 from nertune.errors import DataError
 
 __all__ = ["Sentence", "documents"]

@@ -11,24 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from nertune.data.formats.dataset_info import TAGS
 from nertune.data.formats.exchange import Exchange, documents
 from nertune.data.formats.frame import MARKER
 from nertune.data.formats.rows import listed_format, opened_rows, write_data_set
-from nertune.data.records import Record, describe
+from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
+from nertune.data.wording import describe, listed
 
 __all__ = ["Sharegpt", "SharegptRow", "write_sharegpt"]
 
 _NO_TEXT = f"no text: the prompt has no line {MARKER}, and one prompt alone does not tell where its sentence stands"
 _MESSAGES = ("conversations", "messages")
-_TAGS = {
-    "role_tag": "from",
-    "content_tag": "value",
-    "user_tag": "human",
-    "assistant_tag": "gpt",
-    "system_tag": "system",
-}
 
 
 class SharegptRow(NamedTuple):
@@ -95,7 +90,7 @@ def write_sharegpt(rows: Iterable[SharegptRow], path: str | os.PathLike[str]) ->
 
     Raises as `write_data_set` does.
     """
-    entry = {"formatting": "sharegpt", "columns": {"messages": "conversations"}, "tags": _TAGS}
+    entry = {"formatting": "sharegpt", "columns": {"messages": "conversations"}, "tags": TAGS}
     write_data_set(map(_row, rows), Path(path), lambda first: entry)
 
 
@@ -118,8 +113,7 @@ def _is_conversation(value: dict[str, object]) -> bool:
 def _exchange(record: Record, tags: _Tags | None) -> Exchange:
     key = next((key for key in _MESSAGES if key in record.value), "messages")
     if key not in record.value:
-        keys = ", ".join(map(repr, record.value)) or "not those that its columns name"
-        raise record.error(f"the record has no 'conversations' and no 'messages'; its keys are {keys:.200}")
+        raise record.error(f"the record has no 'conversations' and no 'messages'; its keys are {listed(record.value)}")
     messages = record.value[key]
     if not isinstance(messages, list) or not messages:
         raise record.error(f"{key!r} must be a list of messages, found {describe(messages)}")

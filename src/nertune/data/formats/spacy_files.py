@@ -16,10 +16,11 @@ from nertune.data.formats import docbin
 from nertune.data.formats.tagging import Tag, Tagging, chunks, is_label
 from nertune.data.formats.tokens import Joiner
 from nertune.data.loss import Expressed, Loss, unscored, without
-from nertune.data.records import Record, describe, shortened, values_of
+from nertune.data.records import Record, values_of
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
 from nertune.data.tally import Tally
+from nertune.data.wording import describe, shortened
 from nertune.schema import Document
 
 __all__ = ["Spacy"]

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import PurePath
 from typing import NamedTuple
 
-from nertune.data.records import decoded, opened, without_bom
+from nertune.data.decoding import decoded, opened, without_bom
 from nertune.data.texts.lines import Lines, from_array, from_lines, from_records
 from nertune.data.texts.parquet import count_rows, from_parquet
 from nertune.data.texts.tables import from_table

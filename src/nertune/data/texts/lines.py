@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from collections.abc import Iterator
 from io import BufferedReader
 from typing import NamedTuple
 
-from nertune.data.records import Record, checked_record, decode_at, decoded, line_record, skip_space, without_bom
+from nertune.data.decoding import decoded, without_bom
+from nertune.data.records import Record, checked_record, elements_of, line_record
+from nertune.data.strict_json import skip_space
 from nertune.data.texts.where import BEGINNING, Keys, Place
 from nertune.errors import DataError
 from nertune.schema import SourceText
@@ -17,7 +17,6 @@ __all__ = ["LONGEST", "Line", "Lines", "from_array", "from_lines", "from_records
 
 LONGEST = 4 << 20  # bytes of a row; a long novel is shorter
 _MEGABYTE = 1 << 20
-_LEAD = re.compile(r"[ \t\n\r]*\[")
 
 
 class Line(NamedTuple):
@@ -103,9 +102,7 @@ def from_records(lines: Lines, *, keys: Keys) -> Iterator[SourceText]:
 
 def from_array(lines: Lines, *, keys: Keys) -> Iterator[SourceText]:
     """The elements of one JSON array, numbered from 1; read a piece at a time. What breaks its syntax ends the reading."""
-    number = 0
-    for value, raw in _elements(lines.file, lines.shown):
-        number += 1
+    for number, (value, raw) in enumerate(elements_of(lines.file, lines.shown), 1):
         if number <= lines.after.row:
             continue
         try:
@@ -128,52 +125,3 @@ def _row(record: Record, keys: Keys, lines: Lines, end: int | None) -> SourceTex
         return unusable(record.line, end, lines.reason(error), id=own, text=text)
     problem = None if text.strip() else f"{keys.text!r} is empty"
     return SourceText(own, text, record.line, problem, end)
-
-
-def _elements(file: BufferedReader, shown: str) -> Iterator[tuple[object, str]]:
-    """The values of an array with what stands for each."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    content, position, number, ended = "", 0, 0, False
-
-    def more() -> None:
-        nonlocal content, position, ended
-        piece = file.read(max(_MEGABYTE, len(content) - position))
-        ended = not piece
-        try:
-            content, position = content[position:] + decoder.decode(piece, final=ended), 0
-        except UnicodeDecodeError as error:
-            raise DataError(f"is not UTF-8 after record {number}", path=shown) from error
-
-    def next_mark() -> str:
-        nonlocal position
-        while True:
-            position = skip_space(content, position)
-            if position < len(content) or ended:
-                return content[position : position + 1]
-            more()
-
-    next_mark()
-    position += 1  # the bracket that told that this is an array
-    if next_mark() == "]":
-        return
-    while True:
-        while True:
-            try:
-                value, end = decode_at(content, position)
-                if end < len(content) or ended:
-                    break
-            except ValueError as error:
-                if ended or len(content) - position > LONGEST:
-                    raise DataError(f"broken JSON in record {number + 1} of the array: {error}", path=shown) from error
-            if not ended:
-                more()
-        number += 1
-        yield value, content[position:end]
-        position = end
-        mark = next_mark()
-        if mark == "]":
-            return
-        if mark != ",":
-            raise DataError(f"broken JSON: no ',' or ']' after record {number} of the array", path=shown)
-        position += 1
-        next_mark()

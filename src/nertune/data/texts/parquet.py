@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nertune.data.records import opened
+from nertune.data.decoding import opened
 from nertune.data.texts.lines import LONGEST, unusable
 from nertune.data.texts.where import Keys, Place
 from nertune.errors import DataError, MissingExtraError

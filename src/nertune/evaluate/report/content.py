@@ -26,6 +26,7 @@ __all__ = ["Report", "build_report"]
 
 _FORMAT = 1
 _SCRIPT = Path(__file__).with_name("page.js")
+_SCHEMES = ("exact", "type")  # strict is span, and partial is among the metrics
 _MOST_POINTS = 400  # of a training curve
 
 
@@ -82,7 +83,7 @@ def build_report(
             "facts": dict(facts or {}),
             "summary": summary(evaluation, errors, calibration, display),
             "evaluation": evaluation.to_json(),
-            "measures": {name: describe(name) for name in evaluation.metrics},
+            "measures": {name: describe(name) for name in (*evaluation.metrics, *_SCHEMES)},
             "errors": errors.to_json(),
             "classes": dict(KINDS),
             **({"display": display} if display else {}),

@@ -6,18 +6,27 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from nertune.evaluate.evaluation import Outcomes
 from nertune.schema import label_title
 
 __all__ = ["literal", "markdown"]
 
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~#!$]")
 _SHOWN = 20
+_NOTHING = "—"
 
 
 def markdown(value: Mapping[str, Any]) -> str:
     """The Markdown of a report's JSON value."""
-    parts = [f"# {literal(value['title'])}", _overview(value), _scores(value), _errors(value), _breakdowns(value)]
-    parts += [_mistakes(value), _suspects(value), _scores_worth(value)]
+    parts = [f"# {literal(value['title'])}", _overview(value), _scores(value), _schemes(value)]
+    parts += [
+        _errors(value),
+        _breakdowns(value),
+        _patterns(value),
+        _mistakes(value),
+        _suspects(value),
+        _scores_worth(value),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -28,7 +37,7 @@ def literal(text: object) -> str:
 
 def _overview(value: Mapping[str, Any]) -> str:
     micro = value["evaluation"]["metrics"]["span"]["micro"]
-    interval = "" if micro["ci95"] is None else " (95% interval {:.4f} to {:.4f})".format(*micro["ci95"])
+    interval = "" if micro["ci95"] is None else f" (95% interval {_interval(micro)})"
     said = value["summary"]
     lines = [f"**F1 {micro['f1']:.4f}**{interval}, by label and place. {literal(said['headline'])}"]
     for name, title in (("good", "What is good"), ("bad", "What is bad"), ("look", "What to look at")):
@@ -44,16 +53,23 @@ def _scores(value: Mapping[str, Any]) -> str:
     shown = _labels(value)
     for measure, scores in value["evaluation"]["metrics"].items():
         rows = [
-            (shown(name), *(f"{score[key]:.4f}" for key in ("precision", "recall", "f1")), score["support"])
+            (shown(name), *_figures(score), _interval(score), score["support"])
             for name, score in scores["labels"].items()
         ]
-        rows += [
-            (name, *(f"{scores[name][key]:.4f}" for key in ("precision", "recall", "f1")), "")
-            for name in ("micro", "macro")
-        ]
+        rows += [(name, *_figures(scores[name]), _interval(scores[name]), "") for name in ("micro", "macro")]
         parts.append(f"## Scores: {literal(measure)}\n\n{literal(value['measures'][measure])}.")
-        parts.append(_table(("label", "precision", "recall", "F1", "support"), rows))
+        parts.append(_table(("label", "precision", "recall", "F1", "95% interval", "support"), rows))
     return "\n\n".join(parts)
+
+
+def _schemes(value: Mapping[str, Any]) -> str:
+    rows = [
+        (scheme, *(scores["micro"][outcome] for outcome in Outcomes._fields), *_figures(scores["micro"]))
+        for scheme, scores in value["evaluation"]["semeval"].items()
+    ]
+    return (
+        f"## Scores: SemEval-2013, micro\n\n{_table(('scheme', *Outcomes._fields, 'precision', 'recall', 'F1'), rows)}"
+    )
 
 
 def _errors(value: Mapping[str, Any]) -> str:
@@ -77,7 +93,9 @@ def _breakdowns(value: Mapping[str, Any]) -> str:
         rows = [
             (
                 shown(row["name"]),
-                *(f"{row[key]:.4f}" for key in ("precision", "recall", "f1")),
+                f"{row['precision']:.4f}" if row["predicted"] else _NOTHING,
+                f"{row['recall']:.4f}" if row["gold"] else _NOTHING,
+                f"{row['f1']:.4f}" if row["gold"] else _NOTHING,
                 row["gold"],
                 row["predicted"],
             )
@@ -88,11 +106,21 @@ def _breakdowns(value: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _patterns(value: Mapping[str, Any]) -> str:
+    shown = _labels(value)
+    rows = [
+        (item["count"], item["class"], shown(item["gold"]), shown(item["predicted"]), item["examples"][0]["context"])
+        for item in value["errors"]["patterns"][:_SHOWN]
+    ]
+    head = ("times", "class", "annotated", "predicted", "example")
+    return f"## Most frequent errors\n\n{_table(head, rows)}" if rows else ""
+
+
 def _mistakes(value: Mapping[str, Any]) -> str:
     shown = _labels(value)
 
     def named(mention: Sequence[str] | None) -> str:
-        return "—" if mention is None else " ".join((shown(mention[0]), *mention[1:]))
+        return _NOTHING if mention is None else " ".join((shown(mention[0]), *mention[1:]))
 
     rows = [
         (item["count"], item["class"], named(item["gold"]), named(item["predicted"]), item["examples"][0]["context"])
@@ -106,14 +134,16 @@ def _suspects(value: Mapping[str, Any]) -> str:
     shown = _labels(value)
 
     def named(mention: Mapping[str, Any] | None) -> str:
-        return "—" if mention is None else f"{shown(mention['label'])} {mention['text']}"
+        return _NOTHING if mention is None else f"{shown(mention['label'])} {mention['text']}"
 
     rows = [
         (item["document"], f"{item['score']:.3f}", named(item["gold"]), named(item["predicted"]), item["context"])
         for item in value["errors"]["suspects"][:_SHOWN]
     ]
     head = ("document", "score", "annotated", "predicted", "context")
-    return f"## Likely annotation errors\n\n{_table(head, rows)}" if rows else ""
+    total = value["errors"]["suspected"]
+    said = "" if total == len(rows) else f"The {len(rows)} surest of {total:,}.\n\n"
+    return f"## Likely annotation errors\n\n{said}{_table(head, rows)}" if rows else ""
 
 
 def _scores_worth(value: Mapping[str, Any]) -> str:
@@ -123,6 +153,14 @@ def _scores_worth(value: Mapping[str, Any]) -> str:
     if thresholds := value["thresholds"]:
         lines.append(f"F1 is highest when entities with a score below {thresholds['best']:.4f} are left out.")
     return "## Confidence\n\n" + " ".join(lines) if lines else ""
+
+
+def _figures(score: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{score['precision']:.4f}", f"{score['recall']:.4f}", f"{score['f1']:.4f}"
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return _NOTHING if score["ci95"] is None else "{:.4f} to {:.4f}".format(*score["ci95"])
 
 
 def _labels(value: Mapping[str, Any]) -> Callable[[str | None], str]:

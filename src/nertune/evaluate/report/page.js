@@ -5,14 +5,16 @@
   const CLASSES = Object.keys(D.classes);
   const SIZE = 25;
   const NOTHING = "(nothing)";
+  const MOST_LABELS = 40;
 
   const percent = (x, digits = 1) => (100 * x).toFixed(digits) + "%";
   const four = (x) => x.toFixed(4);
+  const figures = (v) => [four(v.precision), four(v.recall), four(v.f1), v.ci95 ? v.ci95.map(four).join("–") : "–"];
   const colourOf = (name) => { const place = D.labels.indexOf(name); return place < 0 ? "var(--c11)" : colour(place); };
   // A label as people are shown it: LOC (地点) where the model sees another name.
   const shown = (name) => D.display && Object.hasOwn(D.display, name) ? `${name} (${D.display[name]})` : name;
   // ---- top: what it is, the figure, what to know -----------------------------------------------------------------
-  const measures = D.evaluation.metrics;
+  const measures = Object.fromEntries(Object.keys(D.measures).map((name) => [name, D.evaluation.metrics[name] || D.evaluation.semeval[name]]));
   const span = measures.span;
 
   function head() {
@@ -124,9 +126,9 @@
       place.replaceChildren(
         h("div.card", null, h("h3", null, "F1 by label"), chart(byLabel(rows, scores), "F1 by label",
           rows.some(([, score]) => score.ci95) ? "Lines: 95% interval. Upright line: all labels together." : "Upright line: all labels together.")),
-        h("div.card.scroll", null, table(["label", "precision", "recall", "F1", "support"], [
-          ...rows.map(([name, v]) => [h("span", {lang: tongue(shown(name))}, shown(name)), four(v.precision), four(v.recall), four(v.f1), whole(v.support)])],
-          [["micro", scores.micro], ["macro", scores.macro]].map(([name, v]) => [name, four(v.precision), four(v.recall), four(v.f1), ""]))));
+        h("div.card.scroll", null, table(["label", "precision", "recall", "F1", "95% interval", "support"],
+          rows.map(([name, v]) => [h("span", {lang: tongue(shown(name))}, shown(name)), ...figures(v), whole(v.support)]),
+          [["micro", scores.micro], ["macro", scores.macro]].map(([name, v]) => [name, ...figures(v), ""]))));
       charts.slice(-1)[0]();
     }
     main.append(h("section", {id: "labels"}, h("h2", null, "Labels"), h("div.filters", null, buttons), about, place));
@@ -181,21 +183,23 @@
       Object.entries(D.breakdowns).filter(([name]) => name !== "label").map(([name, text]) => h("option", {value: name}, text)));
     function draw(name) {
       const rows = D.errors.breakdowns[name] || [];
-      body.replaceChildren(h("div.scroll", null, table([name, "precision", "recall", "F1", "annotated"],
-        rows.map((row) => [row.name, percent(row.precision), percent(row.recall), meter(row.f1), whole(row.gold)]))));
+      body.replaceChildren(h("div.scroll", null, table([name, "precision", "recall", "F1", "annotated", "predicted"],
+        rows.map((row) => [row.name, row.predicted ? percent(row.precision) : "–", row.gold ? percent(row.recall) : "–",
+          row.gold ? percent(row.f1) : "–", whole(row.gold), whole(row.predicted)]))));
     }
     if (select.options.length) draw(select.value);
     return h("div.card", null, h("h3", null, "Where it goes wrong"), h("div.filters", null, select), body);
   }
-  function meter(value) { return h("span", null, percent(value)); }
 
   function confusion() {
     const cells = new Map(D.errors.confusion.map((cell) => [JSON.stringify([cell.gold, cell.predicted]), cell.count]));
-    if (!cells.size || D.labels.length > 40) return null;
-    const sides = [...D.labels, null];
+    if (!cells.size) return null;
+    const left = Math.max(D.labels.length - MOST_LABELS, 0);
+    const sides = [...D.labels.slice(0, MOST_LABELS), null];
     const said = (name) => name === null ? NOTHING : shown(name);
     const strongest = Math.max(...D.errors.confusion.filter((cell) => cell.gold !== cell.predicted).map((cell) => cell.count), 1);
-    const totals = new Map(sides.map((gold) => [gold, sides.reduce((sum, name) => sum + (cells.get(JSON.stringify([gold, name])) || 0), 0)]));
+    const totals = new Map();
+    for (const {gold, count} of D.errors.confusion) totals.set(gold, (totals.get(gold) || 0) + count);
     const cell = (gold, predicted) => {
       const count = cells.get(JSON.stringify([gold, predicted])) || 0;
       const right = gold === predicted;
@@ -208,25 +212,37 @@
       h("thead", null, h("tr", null, h("th.soft", null, "annotated ↓ predicted →"), sides.map((name) => h("th", {scope: "col", title: said(name)}, h("span", {lang: tongue(name ?? "")}, said(name)))))),
       h("tbody", null, sides.map((gold) => h("tr", null, h("th", {scope: "row", title: said(gold), lang: tongue(gold ?? "")}, said(gold)), sides.map((name) => cell(gold, name))))));
     const card = h("div.card", null, h("h3", null, "Confusion of labels"), h("div.scroll", null, matrix),
-      h("p.soft", null, "On the diagonal the right label, wrong boundaries included; last column: not found; last row: not annotated."));
+      h("p.soft", null, "On the diagonal the right label, wrong boundaries included; last column: not found; last row: not annotated.",
+        left ? ` The ${MOST_LABELS} most frequent labels; ${whole(left)} more are in report.json.` : ""));
     card.style.marginTop = "1rem";
     return card;
   }
 
   function mistakes() {
     const name = (mention) => mention ? h("span", {lang: tongue(mention[1])}, `${mention[1]} `, h("span.tag", {"--c": colourOf(mention[0])}, shown(mention[0]))) : "nothing";
-    const goto = (number) => h("button", {type: "button", title: "show this sentence", onclick: () => show({number})}, "text " + number);
+    const there = new Set(D.documents.map(([number]) => number));
+    const goto = (number) => h("button", {type: "button", disabled: !there.has(number), onclick: () => show({number}),
+      title: there.has(number) ? "show this sentence" : "left out to keep this file small"}, "text " + number);
+    const examples = (item) => h("div.filters", null, item.examples.map((example) => goto(example.document)));
+    const side = (label) => label === null ? "nothing" : h("span.tag", {"--c": colourOf(label), lang: tongue(label)}, shown(label));
+    const first = ({gold, predicted, context}) => h("p.soft", {lang: tongue(context)},
+      h("b", null, gold ? gold.text : "nothing"), " → ", h("b", null, predicted ? predicted.text : "nothing"), ": ", context);
+    const patterns = D.errors.patterns.map((item) => h("div.item", null,
+      h("p", null, h("span.count", null, whole(item.count) + "×"), h("span.soft", null, item.class + ": "), side(item.gold), " → ", side(item.predicted)),
+      first(item.examples[0]), examples(item)));
     const repeated = D.errors.mistakes.map((item) => h("div.item", null,
-      h("p", null, h("span.count", null, item.count + "×"), h("span.soft", null, item.class + ": "), name(item.gold), " → ", name(item.predicted)),
-      h("div.filters", null, item.examples.map((example) => goto(example.document)))));
+      h("p", null, h("span.count", null, whole(item.count) + "×"), h("span.soft", null, item.class + ": "), name(item.gold), " → ", name(item.predicted)),
+      examples(item)));
     const suspects = D.errors.suspects.map((item) => h("div.item", null,
       h("p", null, h("span.count", null, percent(item.score)), "annotated ", name(item.gold && [item.gold.label, item.gold.text]), " – the model is sure of ",
         name(item.predicted && [item.predicted.label, item.predicted.text])),
       h("p.soft", {lang: tongue(item.context)}, item.context), h("div.filters", null, goto(item.document))));
     const none = D.errors.scored ? "Nowhere is the model sure of something else." : "The predictions have no scores, so that nothing can be said.";
+    const left = D.errors.suspected - suspects.length;
     const grid = h("div.grid", null,
+      h("div.card", null, h("h3", null, "Most frequent errors"), patterns.length ? h("div.long", {tabindex: 0}, patterns) : h("p.soft", null, "There are no errors.")),
       h("div.card", null, h("h3", null, "Repeated mistakes"), repeated.length ? h("div.long", {tabindex: 0}, repeated) : h("p.soft", null, "No mistake was made twice.")),
-      h("div.card", null, h("h3", null, "Likely errors of the annotation"), suspects.length ? h("div.long", {tabindex: 0}, suspects) : h("p.soft", null, none)));
+      h("div.card", null, h("h3", null, "Likely errors of the annotation"), left > 0 && h("p.soft", null, `The ${suspects.length} surest of ${whole(D.errors.suspected)}.`), suspects.length ? h("div.long", {tabindex: 0}, suspects) : h("p.soft", null, none)));
     grid.style.marginTop = "1rem";
     return grid;
   }
@@ -309,10 +325,10 @@
     };
     const left = D.total - D.documents.length;
     main.append(h("section", {id: "sentences"}, h("h2", null, "Sentences"),
-      h("p.soft", null, "Annotated on the left, predicted on the right. Dashed and ✗: wrong, with its class. Keys: / searches, ← and → turn pages.",
+      h("p.soft", null, "Annotated, and beside or below it predicted. Dashed and ✗: wrong, with its class. Keys: / searches, ← and → turn pages.",
         left ? ` ${whole(left)} of ${whole(D.total)} texts, right ones first, are left out to keep this file small.` : ""),
       h("div.filters", null, view.search, view.kind, view.label, h("label", null, view.wrong, "only wrong ones"), view.chips, view.count),
-      h("div.legend", null, D.labels.slice(0, 40).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), shown(name)))),
+      h("div.legend", null, D.labels.slice(0, MOST_LABELS).map((name, place) => h("span", {lang: tongue(name)}, h("i", {"--c": colour(place)}), shown(name)))),
       h("div.card", null, view.pages.nodes)));
     apply();
   }

@@ -116,9 +116,9 @@ def _look(evaluation: Evaluation, errors: ErrorReport, display: Mapping[str, str
             said.append(
                 f"Of the mentions that the training data hold it finds {_percent(known)}, of new ones {_percent(unknown)}."
             )
-    if errors.suspects:
+    if errors.suspected:
         said.append(
-            f"{_places(len(errors.suspects))} where the model is sure of something else than the annotation: these may be "
+            f"{_places(errors.suspected)} where the model is sure of something else than the annotation: these may be "
             "errors of the annotation."
         )
     few = sorted(
@@ -137,7 +137,7 @@ def _with_f1(item: tuple[str, LabelScore], display: Mapping[str, str]) -> str:
 
 
 def _places(count: int) -> str:
-    return f"{count} place{'' if count == 1 else 's'}"
+    return f"{count:,} place{'' if count == 1 else 's'}"
 
 
 def _texts(count: int) -> str:
