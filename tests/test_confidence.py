@@ -85,3 +85,10 @@ def test_settling_keeps_what_reaches_its_labels_threshold() -> None:
     assert [e.text + e.label for e in kept.entities] == ["aname", "aorg", "bname"]
     assert (kept.ungrounded, kept.id) == (prediction.ungrounded, "7")
     assert [e.score for e in settle(prediction, None, 0.0).entities] == [0.8, 0.3, 0.7, 0.2]
+
+
+def test_a_score_that_was_written_is_a_threshold_that_keeps_its_entity() -> None:
+    prediction = Prediction("叶老桂", (Entity("name", 0, 3, "叶老桂", 0.17865561),))
+    (written,) = prediction.to_json()["entities"]
+    assert settle(prediction, None, written["score"]).entities == prediction.entities
+    assert settle(prediction, None, written["score"] + 1e-6).entities == ()

@@ -79,6 +79,11 @@ def test_the_parts_of_a_score_are_further_keys() -> None:
     }
 
 
+def test_scores_are_written_with_six_digits() -> None:
+    (entity,) = Prediction("叶", (Entity("n", 0, 1, "叶", 0.98712345678, 0.99999999, 1e-9),)).to_json()["entities"]
+    assert (entity["score"], entity["span_score"], entity["label_score"]) == (0.987123, 1.0, 0.0)
+
+
 def test_an_entity_is_the_same_whatever_its_scores() -> None:
     plain, scored = Entity("n", 0, 1, "叶"), Entity("n", 0, 1, "叶", 0.25, 0.5, 0.5)
     assert plain == scored

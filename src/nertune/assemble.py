@@ -88,7 +88,8 @@ def load(
         )
     if run is not None:
         raise InputError(
-            f"{model} is no server's address (http://host:port/v1#model-name), so run={str(run)!r} is too much"
+            f"{model} is no server's address (http://host:port/v1#model-name), and only of a server the run {str(run)!r} is "
+            "asked (--run): leave it out"
         )
     folder, manifest, spec = _open_run(model, task)
     manifest.check_constrained(folder, constrained=constrained)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, RunError
-from nertune.schema import Prediction
+from nertune.schema import Prediction, written_score
 
 __all__ = [
     "CALIBRATED",
@@ -103,7 +103,8 @@ def check_min_score(min_score: MinScore | None, calibration: Calibration | None)
 def settle(prediction: Prediction, calibration: Calibration | None, min_score: MinScore | None) -> Prediction:
     """The prediction with calibrated scores, without the entities that score below `min_score` or have no score.
 
-    `span_score` and `label_score` stay the model's own. Raises InputError as `check_min_score` does.
+    `span_score` and `label_score` stay the model's own. Scores are compared as they are written, with six digits.
+    Raises InputError as `check_min_score` does.
     """
     entities = prediction.entities
     if calibration is not None:
@@ -115,7 +116,8 @@ def settle(prediction: Prediction, calibration: Calibration | None, min_score: M
         entities = tuple(
             entity
             for entity in entities
-            if entity.score is not None and entity.score >= _least(entity.label, min_score, calibration)
+            if entity.score is not None
+            and written_score(entity.score) >= written_score(_least(entity.label, min_score, calibration))
         )
     return replace(prediction, entities=entities)
 

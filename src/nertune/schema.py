@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from nertune.errors import InputError
 
@@ -27,6 +27,7 @@ __all__ = [
     "best_of_each",
     "in_reading_order",
     "label_title",
+    "written_score",
 ]
 
 StopReason = Literal["end", "length"]
@@ -126,7 +127,8 @@ class Prediction:
     def to_json(self) -> dict[str, object]:
         """The object of extraction JSONL: id, text, entities, ungrounded, stop; for several windows also windows and cut.
 
-        An entity has the keys start, end, label, text, score; and span_score, label_score where these are known.
+        An entity has the keys start, end, label, text, score; and span_score, label_score where these are known. Scores
+        are rounded by `written_score`.
         """
         row: dict[str, object] = {
             "id": self.id,
@@ -256,14 +258,27 @@ def best_of_each(entities: Iterable[Entity]) -> tuple[Entity, ...]:
     return tuple(best.values())
 
 
+@overload
+def written_score(score: float) -> float: ...
+@overload
+def written_score(score: None) -> None: ...
+@overload
+def written_score(score: float | None) -> float | None: ...
+def written_score(score: float | None) -> float | None:
+    """A score as files and answers hold it: with six digits after the point, beyond which it depends on what was computed
+    together with it.
+    """
+    return None if score is None else round(score, 6)
+
+
 def _entity_json(entity: Entity) -> dict[str, object]:
-    parts = {"span_score": entity.span_score, "label_score": entity.label_score}
+    parts = {"span_score": written_score(entity.span_score), "label_score": written_score(entity.label_score)}
     return {
         "start": entity.start,
         "end": entity.end,
         "label": entity.label,
         "text": entity.text,
-        "score": entity.score,
+        "score": written_score(entity.score),
         **{key: value for key, value in parts.items() if value is not None},
     }
 

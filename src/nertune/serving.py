@@ -162,7 +162,7 @@ def _grammar_check(engine: LocalEngine, stop_ids: frozenset[int]) -> Callable[[s
         if engine.vocabulary is None:
             raise InputError("this model takes no grammar")
         begun = time.thread_time()
-        engine.vocabulary.constraint(grammar, stop_ids).allowed()
+        engine.vocabulary.constraint(grammar, stop_ids, foreign=True).allowed()
         if time.thread_time() - begun > _GRAMMAR_SECONDS:
             raise InputError("the grammar of the answer takes too long to follow: make it smaller")
 

@@ -43,7 +43,7 @@ def test_every_row_is_in_one_of_the_two_files_in_order(job, rows, tmp_path, caps
     assert _rows(out)[0] == {
         "id": "1",
         "text": "第1句",
-        "entities": [{"start": 0, "end": 1, "label": "first", "text": "第", "score": 1 / 3}],
+        "entities": [{"start": 0, "end": 1, "label": "first", "text": "第", "score": 0.333333}],
         "ungrounded": [],
         "stop": "end",
     }

@@ -223,11 +223,18 @@ def replace_cut(parts: Parts) -> Parts:
     return parts._replace(cut=True)
 
 
-def test_joined_parts_keep_the_lower_score():
-    left = Prediction(LEFT, (Entity("n", 4, 10, LEFT[4:], 0.9),))
-    right = Prediction(RIGHT, (Entity("n", 0, 6, RIGHT[:6], 0.4),))
+def test_joined_parts_keep_the_lower_scores():
+    left = Prediction(LEFT, (Entity("n", 4, 10, LEFT[4:], 0.9, 0.9, 1.0),))
+    right = Prediction(RIGHT, (Entity("n", 0, 6, RIGHT[:6], 0.4, 0.95, None),))
     (entity,) = merge(TEXT, TWO, [left, right]).entities
-    assert (entity.start, entity.end, entity.score) == (4, 12, 0.4)
+    assert (entity.start, entity.end) == (4, 12)
+    assert (entity.score, entity.span_score, entity.label_score) == (0.4, 0.9, 1.0)
+
+
+def test_entities_keep_all_their_scores_at_their_place_in_the_whole_text():
+    right = Prediction(RIGHT, (Entity("n", 3, 5, RIGHT[3:5], 0.4, 0.5, 0.8),))
+    (entity,) = merge(TEXT, TWO, [found(LEFT), right]).entities
+    assert (entity.start, entity.score, entity.span_score, entity.label_score) == (9, 0.4, 0.5, 0.8)
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,11 @@ def _prefix(length: int) -> tuple[PrefixStates, Dense]:
     return states, Dense(list(keys.transpose(0, 1)), list(values.transpose(0, 1)))
 
 
-def _cache(prefixes: list[int]) -> tuple[SequenceCache, list[Dense]]:
+def _cache(prefixes: list[int], **options: int) -> tuple[SequenceCache, list[Dense]]:
     """A cache with a sequence for each prefix length, and the same knowledge, dense; equal lengths share a prefix."""
     torch.manual_seed(0)
     known = {length: _prefix(length) for length in dict.fromkeys(prefixes)}
-    cache = SequenceCache(torch.device("cpu"))
+    cache = SequenceCache(torch.device("cpu"), **options)
     dense: list[Dense] = []
     for length in prefixes:
         _enter(cache, dense, *known[length])
@@ -121,9 +121,10 @@ def test_a_sequence_that_enters_later_begins_at_its_prefix():
     _check_step(cache, dense, [3, 1], 5)
 
 
-def test_slots_of_one_prefix_are_neighbours_whoever_comes_and_goes():
+@pytest.mark.parametrize("limit", [{}, {"most": 1}])
+def test_slots_of_one_prefix_are_neighbours_whoever_comes_and_goes(limit):
     draw = random.Random(5)
-    cache, dense = _cache([])
+    cache, dense = _cache([], **limit)
     known = [_prefix(length) for length in (3, 0, 4, 3)]
     of: dict[int, int] = {}
     for _ in range(60):
@@ -135,6 +136,19 @@ def test_slots_of_one_prefix_are_neighbours_whoever_comes_and_goes():
         numbers = [of[id(one)] for one in dense]
         assert len(list(itertools.groupby(numbers))) == len(set(numbers))
         _check_step(cache, dense, [draw.choice([1, 1, 2, 18]) for _ in dense], draw.choice([None, 5]))
+
+
+def test_many_short_sequences_and_few_long_ones_at_different_times_take_what_they_need():
+    cache, dense = _cache([], most=800)
+    known = _prefix(2)
+    for count, tokens, reserved in ((2, 200, 2 * 256), (12, 3, 12 * 64), (2, 300, 2 * 320)):
+        while dense:
+            _leave(cache, dense, 0)
+        for _ in range(count):
+            _enter(cache, dense, *known)
+        _check_step(cache, dense, [tokens] * count, None)
+        _check_step(cache, dense, [1] * count, None)
+        assert cache.reserved == reserved
 
 
 def test_forgotten_tokens_leave_no_trace():

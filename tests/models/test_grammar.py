@@ -19,6 +19,9 @@ DOCUMENTS = [
     Document.of("他来自杭州", [("地点", 3, 5)]),
     Document.of("] ] ]\\", [("name", 0, 3)]),
 ]
+VARIED = "".join(
+    chr(0x4E00 + 7 * number) for number in range(2500)
+)  # a text in which little comes twice is the hard one
 
 
 def _renderer(tokenizer, name: str) -> Renderer:
@@ -107,3 +110,28 @@ def test_allowed_tokens_are_ascending_and_stop_tokens_stand_where_the_answer_may
         constraint.advance(token)
     assert constraint.allowed().tolist() == sorted(renderer.stop_ids)
     assert constraint.finished
+
+
+@pytest.mark.parametrize(("name", "depth"), [("inline", 3), ("xml", 3), ("json", 0), ("jsonl", 0), ("grouped", 0)])
+def test_a_long_text_has_a_grammar_that_can_be_followed(family_of, name, depth):
+    """Beyond llguidance's own limits, which some formats meet at a thousand characters."""
+    tokenizer = family_of("qwen2").tokenizer
+    spec = PromptSpec(load_template("ner"), LABELS, answer_format(name, {"depth": depth} if depth else {}))
+    renderer = Renderer(tokenizer, spec)
+    document = Document.of(VARIED, [("name", start, start + 3) for start in range(0, len(VARIED), 400)])
+    ids = renderer.answer_ids(spec.answer.write(document))
+    constraint = _constraint(renderer, VARIED)
+    for token in ids[:60]:
+        assert token in constraint.allowed()
+        constraint.advance(token)
+
+
+def test_the_grammars_of_others_are_held_to_the_usual_limits_and_refused_in_a_line(family_of):
+    renderer = _renderer(family_of("qwen2").tokenizer, "json")
+    vocabulary = Vocabulary(renderer.tokenizer, len(renderer.tokenizer))
+    constraint = vocabulary.constraint(renderer.grammar(VARIED), renderer.stop_ids, foreign=True)
+    for token in renderer.answer_ids('[{"label": "name", "text": "'):
+        constraint.advance(token)
+    with pytest.raises(InputError, match="cannot be followed") as refused:
+        constraint.allowed()
+    assert "\n" not in str(refused.value)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nertune.errors import DiskSpaceError, MissingExtraError, UnknownModelError
+from nertune.errors import DiskSpaceError, InputError, MissingExtraError, UnknownModelError
 from nertune.models import BUILTIN, builtin, ensure_builtin, load_model, resolve_model
 
 
@@ -38,6 +38,13 @@ def test_names_resolve_or_say_why_not(tmp_path):
         resolve_model("gemma")
     (tmp_path / "config.json").write_text("{}")
     assert resolve_model(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:x", "", "meta"])
+def test_a_device_that_is_none_is_refused_before_the_weights_are_read(tmp_path, tiny_model, device):
+    tiny_model("llama").config.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):
+        load_model(str(tmp_path), device=device)
 
 
 def test_a_pickle_is_not_read(tmp_path, tiny_model):

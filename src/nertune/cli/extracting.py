@@ -87,6 +87,8 @@ def _extract(options: argparse.Namespace) -> int:
         raise InputError("give either FILE (- for stdin) or --text, one of them")
     if options.text is not None and not options.text.strip():
         raise InputError("--text is empty: there is nothing to extract from")
+    if options.text is not None and any("\ud800" <= character <= "\udfff" for character in options.text):
+        raise InputError("--text holds bytes that are not UTF-8")
     target = Path(options.out) if options.out is not None else None
     kept = target is not None and (target.is_file() or not target.exists())  # a pipe or a device cannot be gone on with
     if kept and options.text is None and not options.show and not options.trace:

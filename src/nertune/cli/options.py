@@ -92,8 +92,8 @@ def server_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--labels", metavar="A,B,C", help="instead of --run, for a model not trained here: what to look for"
     )
-    group.add_argument("--template", default="ner", help="with --labels: prompt template (default: %(default)s)")
-    group.add_argument("--answer", default="json", help="with --labels: answer format (default: %(default)s)")
+    group.add_argument("--template", metavar="T", help="with --labels: prompt template (default: ner)")
+    group.add_argument("--answer", metavar="F", help="with --labels: answer format (default: json)")
     group.add_argument(
         "--concurrency", type=positive, default=16, metavar="N", help="requests at a time (default: %(default)s)"
     )

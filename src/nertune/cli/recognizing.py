@@ -245,8 +245,13 @@ def _prompt_of_labels(options: argparse.Namespace) -> Any:
     from nertune.schema import LabelSet
 
     if options.labels is None:
+        for name in ("template", "answer"):
+            if getattr(options, name, None):
+                raise InputError(
+                    f"--{name} goes with --labels, for a model that was not trained here; a run has its own"
+                )
         return None
     if not is_endpoint(options.model):
         raise InputError("--labels goes with a server as MODEL (http://host:port/v1#model-name); a run has its own")
     labels = LabelSet(tuple(name.strip() for name in options.labels.split(",")))
-    return PromptSpec(load_template(options.template), labels, answer_format(options.answer))
+    return PromptSpec(load_template(options.template or "ner"), labels, answer_format(options.answer or "json"))

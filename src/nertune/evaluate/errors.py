@@ -14,7 +14,7 @@ from nertune.errors import InputError
 from nertune.evaluate.breakdowns import Breakdown, breakdowns, surfaces
 from nertune.evaluate.findings import GOLD_ONLY, KINDS, PREDICTED_ONLY, Finding, Kind, findings
 from nertune.evaluate.scoring import check_pairs
-from nertune.schema import Document, Entity, Mention, Prediction
+from nertune.schema import Document, Entity, Mention, Prediction, written_score
 
 __all__ = ["HIGH_SCORE", "ErrorReport", "Mistake", "Suspect", "analyse"]
 
@@ -103,7 +103,10 @@ class ErrorReport:
             },
             "patterns": [self._mistake(item) for item in self.patterns],
             "mistakes": [self._mistake(item) for item in self.mistakes],
-            "suspects": [{"score": item.score} | self._example(item.document, item.finding) for item in self.suspects],
+            "suspects": [
+                {"score": written_score(item.score)} | self._example(item.document, item.finding)
+                for item in self.suspects
+            ],
             "suspected": self.suspected,
             "scored": self.scored,
         }
@@ -221,7 +224,7 @@ def _mention(mention: Entity | Mention | None) -> dict[str, object] | None:
     named: dict[str, object] = {"label": mention.label, "text": _cut(mention.text)}
     if isinstance(mention, Mention):
         return named | {"start": None, "end": None, "score": None}
-    return named | {"start": mention.start, "end": mention.end, "score": mention.score}
+    return named | {"start": mention.start, "end": mention.end, "score": written_score(mention.score)}
 
 
 def _shown(name: tuple[str, str] | str | None) -> tuple[str, str] | str | None:

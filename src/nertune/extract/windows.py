@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 from typing import NamedTuple
@@ -225,16 +226,26 @@ def _joined(text: str, windows: Sequence[Window], found: Sequence[Sequence[Entit
                 if other.label == part.label and other.start < part.start < other.end == left.end:
                     joined[number].remove(other)
                     joined[number + 1].remove(part)
-                    scores = [score for score in (other.score, part.score) if score is not None]
-                    surface = text[other.start : part.end]
-                    both = Entity(part.label, other.start, part.end, surface, min(scores, default=None))
-                    joined[number + 1].append(both)
+                    joined[number + 1].append(_whole_of(text, other, part))
                     break
     return joined
 
 
+def _whole_of(text: str, left: Entity, right: Entity) -> Entity:
+    """The entity of which two windows named a part each: as sure as the less sure of the two."""
+    least = (
+        min((score for score in scores if score is not None), default=None)
+        for scores in (
+            (left.score, right.score),
+            (left.span_score, right.span_score),
+            (left.label_score, right.label_score),
+        )
+    )
+    return Entity(right.label, left.start, right.end, text[left.start : right.end], *least)
+
+
 def _moved(entity: Entity, by: int) -> Entity:
-    return Entity(entity.label, entity.start + by, entity.end + by, entity.text, entity.score)
+    return replace(entity, start=entity.start + by, end=entity.end + by)
 
 
 def _key(entity: Entity) -> tuple[str, int, int]:

@@ -12,6 +12,7 @@ places kept per slot.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -64,10 +65,14 @@ class _Block(NamedTuple):
 
 
 class SequenceCache:
-    """The attention context of generation: call `plan` with the new tokens' counts, then the model."""
+    """The attention context of generation: call `plan` with the new tokens' counts, then the model.
 
-    def __init__(self, device: torch.device) -> None:
+    `most`: places that may be reserved, in all slots together, beyond what those in use need.
+    """
+
+    def __init__(self, device: torch.device, *, most: int = sys.maxsize) -> None:
         self._device = device
+        self._most = most
         self._lengths: list[int] = []
         self._prefixes: list[PrefixStates] = []
         self._slots = self._capacity = 0
@@ -78,6 +83,11 @@ class SequenceCache:
 
     def __len__(self) -> int:
         return len(self._lengths)
+
+    @property
+    def reserved(self) -> int:
+        """Places for which memory is taken, in all slots together."""
+        return self._slots * self._capacity
 
     def enter(self, prefix: PrefixStates) -> list[Move]:
         """A new sequence, behind those of its prefix: in the last slot, or where the last of the moves came from."""
@@ -196,16 +206,22 @@ class SequenceCache:
         )
 
     def _reserve(self, places: int) -> None:
-        """Make room for so many places in each slot in use, keeping what is stored."""
-        if len(self._lengths) <= self._slots and places <= self._capacity:
+        """Make room for so many places in each slot in use, keeping what is stored.
+
+        What was reserved before stays, as long as that is not too much: many slots from a time of short sequences, and
+        long ones from a time of few.
+        """
+        slots, needed = len(self._lengths), max(places, *self._lengths)
+        if slots <= self._slots and places <= self._capacity:
             return
-        self._slots = max(self._slots, len(self._lengths))
-        if places > self._capacity:
-            self._capacity = -(-places // _GROWTH) * _GROWTH
+        capacity = -(-needed // _GROWTH) * _GROWTH
+        self._slots, self._capacity = max(self._slots, slots), max(self._capacity, capacity)
+        if self.reserved > self._most:
+            self._slots, self._capacity = slots, capacity
         for states in (self._keys, self._values):
             for layer, old in states.items():
                 new = old.new_zeros(self._slots, old.shape[1], self._capacity, old.shape[3])
-                new[: old.shape[0], :, : old.shape[2]] = old
+                new[: old.shape[0], :, : old.shape[2]] = old[: self._slots, :, : self._capacity]
                 states[layer] = new
 
     def _attend_block(

@@ -19,6 +19,7 @@ class Request:
     `shared_prefix`: how many leading tokens all prompts of the same task have in common, where that is known; an engine
     may compute them once.
     `grammar`: the answer must be in this language, a Lark grammar in llguidance's dialect; None leaves the model free.
+    `foreign`: the grammar is of somebody else's making, and is kept from taking long.
     `draft`: from the answer so far, the text that most likely follows; a guess that an engine may verify, nothing more.
     `messages`: the same prompt as pairs of role and content, for servers that write the turns themselves.
     `schema`: a JSON schema of the answers, for servers that know no grammar; None leaves the model free there.
@@ -34,6 +35,7 @@ class Request:
     messages: tuple[tuple[str, str], ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, compare=False)
     adapter: str | None = None
+    foreign: bool = False
 
     @property
     def prefix_length(self) -> int:

@@ -184,7 +184,7 @@ class Decoding:
 
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
-        self._cache = SequenceCache(engine.model.device)
+        self._cache = SequenceCache(engine.model.device, most=engine.places)
         self._waiting: deque[tuple[Hashable, Request]] = deque()
         self._keys: list[Hashable] = []
         self._active: list[Sequence] = []  # of each slot of the cache

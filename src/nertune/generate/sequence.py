@@ -26,7 +26,7 @@ def constraint_of(request: Request, vocabulary: Vocabulary | None) -> Constraint
         return None
     if vocabulary is None:
         raise ValueError("a request with a grammar needs an engine that knows its tokenizer")
-    return vocabulary.constraint(request.grammar, request.stop_ids)
+    return vocabulary.constraint(request.grammar, request.stop_ids, foreign=request.foreign)
 
 
 class Layout(NamedTuple):

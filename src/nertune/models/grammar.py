@@ -55,13 +55,19 @@ class Vocabulary:
         """Make the tokenizer's table now. Raises InputError for a tokenizer that it cannot be made of."""
         _ = self._table
 
-    def constraint(self, grammar: str, stop_ids: Iterable[int]) -> Constraint:
-        """A constraint at its start. Raises InputError for a grammar that llguidance refuses."""
+    def constraint(self, grammar: str, stop_ids: Iterable[int], *, foreign: bool = False) -> Constraint:
+        """A constraint at its start. Raises InputError for a grammar that llguidance refuses.
+
+        `foreign`: the grammar is of somebody else's making, and llguidance's own limits keep it from taking long. The
+        grammar of a long text would go beyond them, so those of nertune's own grow with their length.
+        """
         import llguidance
 
-        matcher = llguidance.LLMatcher(self._table, grammar, log_level=0)
+        matcher = llguidance.LLMatcher(
+            self._table, grammar, log_level=0, limits=_limits(0 if foreign else len(grammar))
+        )
         if matcher.is_error():
-            raise InputError(f"the grammar of the answer cannot be used: {matcher.get_error().strip()}")
+            raise InputError(f"the grammar of the answer cannot be used: {_reason(matcher)}")
         ends = np.array(sorted(stop_ids), dtype=np.int64)
         return Constraint(matcher, ends, np.array(self._table.eos_tokens, dtype=np.int64), self._size)
 
@@ -74,6 +80,27 @@ class Vocabulary:
         """The tokens of a text that stands inside an answer."""
         tokens: list[int] = self._table.tokenize_str(text)
         return tokens
+
+
+def _limits(length: int) -> Any:
+    """llguidance's limits, raised for a grammar of so many characters.
+
+    Twice what was seen to be needed, with all answer formats, up to 60 labels, 16 marks inside each other and 20,000
+    characters of text, on a vocabulary of 262,144 tokens.
+    """
+    import llguidance
+
+    usual = llguidance.LLParserLimits()
+    return llguidance.LLParserLimits(
+        initial_lexer_fuel=usual.initial_lexer_fuel + 20 * length,
+        step_lexer_fuel=usual.step_lexer_fuel + 40 * length,
+        verbose_errors=False,  # which are pages of the parser's state
+    )
+
+
+def _reason(matcher: Any) -> str:
+    """What llguidance says is wrong: a line, or more where it shows the place in a grammar."""
+    return str(matcher.get_error()).replace("<non-verbose/>", "").strip()
 
 
 class Followed(NamedTuple):
@@ -170,4 +197,4 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise InputError(f"the grammar of the answer cannot be followed: {self._matcher.get_error().strip()}")
+            raise InputError(f"the grammar of the answer cannot be followed: {_reason(self._matcher)}")

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nertune.errors import MissingExtraError, RunError, UnknownModelError
+from nertune.errors import InputError, MissingExtraError, RunError, UnknownModelError
 from nertune.models.builtin import BUILTIN, Report, ensure_builtin
 from nertune.models.linear import quicken
 from nertune.safety import check_model, check_tokenizer, remote_code_trusted
@@ -75,15 +75,16 @@ def load_model(
     `device`: "cpu", "cuda", "cuda:1", …; None takes the first accelerator, or the CPU.
     `quantize`: "4bit" holds the weights of all linear layers but the output layer in 4-bit NormalFloat, with the scales
     quantized again (Dettmers et al. 2023, arXiv 2305.14314), and computes in `dtype`.
-    Raises UnknownModelError, or MissingExtraError where bitsandbytes is absent.
+    Raises UnknownModelError, InputError for a device that is not there, or MissingExtraError where bitsandbytes is absent.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    resolved = resolve_model(name, report=report)
-    _checked(name, resolved, check_model)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_device(device)
+    resolved = resolve_model(name, report=report)
+    _checked(name, resolved, check_model)
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     options: dict[str, Any] = {"dtype": dtype}
@@ -114,6 +115,19 @@ def _checked(name: str, resolved: str, check: Callable[[Path], object]) -> None:
             check(Path(resolved))
         except RunError as error:
             raise UnknownModelError(f"model {name!r} cannot be loaded: {error}") from error
+
+
+def _check_device(name: str) -> None:
+    """Raises InputError for a device that torch does not know, or does not find here."""
+    import torch
+
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"device {name!r} cannot be used here: {reason:.200}. Name cpu, or cuda or cuda:1 where there is one"
+        ) from error
 
 
 def _four_bits(dtype: str) -> dict[str, Any]:

@@ -82,6 +82,7 @@ class ServedModel:
             wanted,
             shared_prefix=len(shared) if ids[: len(shared)] == shared else 0,
             grammar=grammar,
+            foreign=True,
         )
         changes: dict[str, Any] = {} if self.adapter is None else {"adapter": self.adapter}
         return dataclasses.replace(request, **changes)
