@@ -157,6 +157,8 @@ def connect(
 def _open_run(run: str | Path, task: str | None) -> tuple[Path, RunManifest, PromptSpec]:
     folder = Path(run)
     if not folder.is_dir():
+        if "://" in str(run):
+            raise InputError(f"{run}: a server's address begins with http:// or https://, and a run is a folder here")
         raise MissingFileError(f"{run}: no such run directory (looked for {folder.absolute()})")
     manifest = RunManifest.read(folder)
     return folder, manifest, manifest.prompt_of(task)

@@ -94,12 +94,8 @@ def server_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--template", metavar="T", help="with --labels: prompt template (default: ner)")
     group.add_argument("--answer", metavar="F", help="with --labels: answer format (default: json)")
-    group.add_argument(
-        "--concurrency", type=positive, default=16, metavar="N", help="requests at a time (default: %(default)s)"
-    )
-    group.add_argument(
-        "--timeout", type=above_zero, default=300.0, metavar="S", help="seconds for one answer (default: 300)"
-    )
+    group.add_argument("--concurrency", type=positive, metavar="N", help="requests at a time (default: 16)")
+    group.add_argument("--timeout", type=above_zero, metavar="S", help="seconds for one answer (default: 300)")
     group.add_argument("--requests-per-minute", type=above_zero, metavar="N", help="never more (default: no limit)")
 
 

@@ -200,6 +200,7 @@ def open_recognizer(options: argparse.Namespace, *, calibrated: bool = True) -> 
     from nertune.run import RunManifest
     from nertune.terminal import Meter, conversion_meter, quiet_libraries
 
+    remote = _remote(options)
     run = options.served_run or options.model
     if Path(run).is_dir():
         RunManifest.read(Path(run)).prompt_of(options.task)
@@ -214,13 +215,11 @@ def open_recognizer(options: argparse.Namespace, *, calibrated: bool = True) -> 
                 task=options.task,
                 max_new_tokens=options.max_new_tokens,
                 constrained=not options.unconstrained,
-                concurrency=options.concurrency,
-                timeout=options.timeout,
-                requests_per_minute=options.requests_per_minute,
                 min_score=options.min_score,
                 window=options.window,
                 report=conversion_meter(meter),
                 note=say,
+                **remote,
             )
         return load(
             options.model,
@@ -236,6 +235,23 @@ def open_recognizer(options: argparse.Namespace, *, calibrated: bool = True) -> 
             report=conversion_meter(meter),
             note=say,
         )
+
+
+def _remote(options: argparse.Namespace) -> dict[str, Any]:
+    """What is said of how a server is asked. Raises InputError for what means nothing with this MODEL."""
+    from nertune.generate.endpoint import is_endpoint
+
+    given = {name: getattr(options, name, None) for name in ("concurrency", "timeout", "requests_per_minute")}
+    remote = {name: value for name, value in given.items() if value is not None}
+    if is_endpoint(options.model):
+        if options.device:
+            raise InputError(
+                f"--device {options.device} means nothing with a server as MODEL, which computes elsewhere"
+            )
+    elif remote:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in remote)
+        raise InputError(f"{names}: for a server as MODEL (http://host:port/v1#model-name); {options.model} runs here")
+    return remote
 
 
 def _prompt_of_labels(options: argparse.Namespace) -> Any:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nertune.errors import InputError
 from nertune.generate.adapters import Adapters
+from nertune.generate.allocator import give_back_large_blocks
 from nertune.generate.cache import Move, PrefixStates, SequenceCache
 from nertune.generate.engine import Completion, Outcome, Request
 from nertune.generate.head import ChoiceHead
@@ -58,6 +59,8 @@ class LocalEngine:
         drafts: int = 96,
         adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
+        if model.device.type == "cpu":
+            give_back_large_blocks()
         self.shares_prefix = shares_prefix
         self.model = model.eval()
         self.adapters = Adapters(model, adapters or {})
