@@ -19,7 +19,7 @@ from nertune.confidence import CALIBRATION, Calibration, MinScore, settle, write
 from nertune.errors import InputError
 from nertune.prompt import PromptSpec, PromptTemplate, answer_format
 from nertune.run import RunManifest
-from nertune.schema import Document, Entity, LabelSet, Prediction
+from nertune.schema import Document, Entity, LabelSet, Prediction, written_score
 
 SPEC = PromptSpec(PromptTemplate("{text}"), LabelSet(("name", "org")), answer_format("inline"))
 
@@ -113,8 +113,8 @@ def test_least_scores_in_extraction(run: Path, annotated: Path, capsys: pytest.C
     main(["calibrate", str(run), "--data", str(annotated), "--json"])
     capsys.readouterr()
     fitted = Calibration.read(run)
-    assert found() == [("叶", fitted.score(0.9)), ("和", fitted.score(0.6))]
-    assert found("--min-score", "calibrated") == [("叶", fitted.score(0.9))]
+    assert found() == [("叶", written_score(fitted.score(0.9))), ("和", written_score(fitted.score(0.6)))]
+    assert found("--min-score", "calibrated") == [("叶", written_score(fitted.score(0.9)))]
 
 
 def test_least_scores_in_evaluation(run: Path, annotated: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -458,7 +458,7 @@ def test_convert_maps_labels_and_says_so(capsys, annotated, tmp_path):
         (["--template", "ner"], "--template ner: entities has no prompts; it is for alpaca and sharegpt"),
         (["--scheme", "bio"], "entities has no tags, so there is no scheme to choose"),
         (["--split", "test"], "entities has no use for --split, which is for hf"),
-        (["--to", "alpaca", "--answer", "qqq"], "unknown answer format 'qqq'; Known: inline"),
+        (["--to", "alpaca", "--answer", "qqq"], "unknown answer format 'qqq'. Known: inline"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(capsys, annotated, tmp_path, options, said):

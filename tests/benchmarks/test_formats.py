@@ -338,7 +338,8 @@ def test_one_command_trains_measures_and_writes_the_table(module, model, corpus,
     value = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), "model": str(model), "prompt": {"user": "{text}"}}
     recipe.write_text(yaml.safe_dump(value), encoding="utf-8")
     test, page = tmp_path / "test.jsonl", tmp_path / "page.md"
-    data.write([Document.of("李华去了青川", [("人名", 0, 2), ("地点", 4, 6)])], test, format="entities")
+    held_out = [Document.of(f"李华去了{place}", [("人名", 0, 2), ("地点", 4, 6)]) for place in ("青川", "北京")]
+    data.write(held_out, test, format="entities")
     page.write_text(PAGE, encoding="utf-8")
 
     def train(recipe: Path, out: Path, name: str) -> None:

@@ -203,7 +203,7 @@ def test_monstrous_answers_are_not_read(form: AnswerFormat, answer: str) -> None
     ("name", "options", "message"),
     [
         ("inlin", {}, "unknown answer format 'inlin'; did you mean 'inline'.*Known: inline, xml, json, jsonl, grouped"),
-        ("xyz", {}, "unknown answer format 'xyz' Known"),
+        ("xyz", {}, "unknown answer format 'xyz'. Known"),
         ("inline", {"distinct": True}, "'inline' has no option 'distinct'. Options: depth"),
         ("json", {"nothing": "x"}, "'json' has no option 'nothing'. Options: label_key, text_key, distinct"),
         ("json", {"name": "x"}, "no option 'name'"),

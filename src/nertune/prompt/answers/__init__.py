@@ -53,7 +53,7 @@ def answer_format(name: str, options: Mapping[str, Any] | None = None) -> Answer
     if name not in ANSWER_FORMATS:
         near = difflib.get_close_matches(name, ANSWER_FORMATS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"unknown answer format {name!r}{hint or ';'} Known: {', '.join(ANSWER_FORMATS)}")
+        raise InputError(f"unknown answer format {name!r}{hint or '.'} Known: {', '.join(ANSWER_FORMATS)}")
     options = dict(options or {})
     known = ANSWER_FORMATS[name]().options()
     for key, value in options.items():
