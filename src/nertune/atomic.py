@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 
 from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
 
-__all__ = ["replacing", "replacing_bytes", "sync_directory", "telling_failures", "write_text"]
+__all__ = ["replacing", "replacing_bytes", "same_file", "sync_directory", "telling_failures", "write_text"]
 
 
 @contextmanager
@@ -71,6 +71,11 @@ def telling_failures(shown: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskSpaceError(f"{shown}: no room left on the disk; nothing was changed") from error
         raise DataError(f"cannot be written: {error.strerror or error}", path=shown) from error
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether both are there and are one file or folder, under whatever names: writing one would replace the other."""
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from nertune import data
-from nertune.atomic import replacing
+from nertune.atomic import replacing, same_file
 from nertune.data.loss import Loss
 from nertune.data.wording import counted
 from nertune.errors import InputError
@@ -62,8 +62,8 @@ def convert(
     write, and for a template, an answer or a scheme where the target has none, DiskSpaceError.
     """
     listed = _left_out_path(target)
-    for written in (Path(target), listed):
-        if Path(source).exists() and written.exists() and written.samefile(source):
+    for written in (target, listed):
+        if same_file(source, written):
             raise InputError(f"{written}: is the file to be converted, and would be replaced; name another target")
     with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as read:
         rows: Iterable[data.Row] = read

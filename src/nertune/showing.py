@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nertune import data
-from nertune.atomic import write_text
+from nertune.atomic import same_file, write_text
 from nertune.data.show import SCRIPT, show_page
 from nertune.errors import InputError
 from nertune.pages import page
@@ -101,7 +101,7 @@ def write_page(
     Where `wanted.most` is None, 5,000 at most: the page says how many there are. `labels`: display names by label.
     Raises what `show` raises, InputError where the page would replace the file, MissingFileError and DiskSpaceError.
     """
-    if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
+    if same_file(source, target):
         raise InputError(f"{target}: is the file to be shown; give the page another name")
     changes = data.Changes()
     with data.open_rows(source, answers=KNOWN_ANSWERS, **reading) as opened:

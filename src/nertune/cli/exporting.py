@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, given, positive
+from nertune.cli.options import Commands, given, nothing_with, positive
 from nertune.errors import InputError
 
 __all__ = ["add_export"]
@@ -103,8 +103,7 @@ def _check(options: argparse.Namespace, form: str) -> None:
     """Raise InputError for an option that would be ignored."""
     others = {name for names in _OWN.values() for name in names} - set(_OWN[form])
     if ignored := given(options, sorted(others)):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
-        raise InputError(f"{names}: {'means' if len(ignored) == 1 else 'mean'} nothing with {form}; leave it out")
+        raise InputError(f"{nothing_with(ignored, form)}; leave it out")
     if options.no_check and given(options, ("check", "limit")):
         raise InputError("--no-check compares nothing, so --check and --limit are too much")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "label_map_of",
     "map_option",
     "min_score_option",
+    "nothing_with",
     "number",
     "positive",
     "server_options",
@@ -55,6 +56,12 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 def given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
     """Those of the options that are not at their default; `options.default_of` is the parser's `get_default`."""
     return [name for name in names if getattr(options, name) not in (options.default_of(name), ())]
+
+
+def nothing_with(names: Sequence[str], whose: str, called: Mapping[str, str] | None = None) -> str:
+    """That options mean nothing with something; `called`: those whose option is not named as they are."""
+    listed = ", ".join((called or {}).get(name, f"--{name.replace('_', '-')}") for name in names)
+    return f"{listed}: {'means' if len(names) == 1 else 'mean'} nothing with {whose}"
 
 
 def generation_options(parser: argparse.ArgumentParser, *, tasks: bool = True) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nertune.cli.messages import say
-from nertune.cli.options import Commands, generation_options, given, min_score_option, positive
+from nertune.cli.options import Commands, generation_options, given, min_score_option, nothing_with, positive
 from nertune.errors import InputError
 from nertune.serve.settings import add_server_options, settings_of
 
@@ -115,9 +115,8 @@ def _check(options: argparse.Namespace, engine: str) -> None:
     wrong += ["concurrency"] if engine == "local" else [] if options.parity else ["device"]
     if ignored := given(options, wrong):
         whose = {"local": "the local engine", "vllm": "--engine vllm", "server": "a server that runs already"}[engine]
-        names = ", ".join(_NAMES.get(name, f"--{name.replace('_', '-')}") for name in ignored)
         hint = ". --engine vllm knows them" if engine == "local" and set(ignored) <= set(_OWN["vllm"]) else ""
-        raise InputError(f"{names}: {'means' if len(ignored) == 1 else 'mean'} nothing with {whose}{hint}")
+        raise InputError(f"{nothing_with(ignored, whose, _NAMES)}{hint}")
 
 
 def _serve_local(options: argparse.Namespace) -> int:

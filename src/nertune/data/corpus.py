@@ -17,6 +17,7 @@ from nertune.data.formats.tagging import Scheme
 from nertune.data.formats.tokens import JoinerName
 from nertune.data.source import Missed, Offsets, ReadOptions, ReadSettings, Source, open_source
 from nertune.data.spans import Convention, Placing, Row, Unit
+from nertune.data.wording import counted
 from nertune.errors import DataError, InputError
 from nertune.schema import Document, LabelSet
 
@@ -171,7 +172,7 @@ def writer(format: str, *, path: str | os.PathLike[str], scheme: Scheme | None =
 
 def _missed_note(missed: Sequence[Missed]) -> str:
     shown = "; ".join(f"line {line}: {why}" for line, why in missed[:3]) + ("; …" if len(missed) > 3 else "")
-    return f"{len(missed):,} {'document was' if len(missed) == 1 else 'documents were'} not read and left out: {shown}"
+    return f"{counted(len(missed), 'document was', 'documents were')} not read and left out: {shown}"
 
 
 def write(documents: Iterable[Document], path: str | os.PathLike[str], *, format: str) -> None:

@@ -92,6 +92,14 @@ class Record:
             raise self.error(f"{problem.replace(repr(value), repr(shortened(value)))}; rename it in the file")
         return value
 
+    def score(self, value: object, what: str, position: int) -> float | None:
+        """`value` as the score of an entity or a result, None where it has none. Raises DataError for no probability."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self.error(f"{what} {position}: 'score' must be a probability from 0 to 1, found {describe(value)}")
+        return float(value)
+
 
 def iter_records(path: str | os.PathLike[str]) -> Generator[Record, None, None]:
     """The records of a JSON array or JSONL file, in order, read as they are asked for.
@@ -187,10 +195,7 @@ class _Window:
 
     def __init__(self, file: BinaryIO, raw: bytes, path: str, line: int) -> None:
         self._file, self._raw, self._path = file, raw, path
-        self._at, self._before = (
-            line,
-            0,
-        )  # of the first byte that is not decoded: its line, and the bytes before it there
+        self._at, self._before = line, 0  # of the first byte not decoded yet: its line, and the bytes before it there
         self.content, self.line, self.column, self.ended = "", line, 0, False
         self._decode()
 

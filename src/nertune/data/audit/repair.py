@@ -13,10 +13,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from nertune.atomic import replacing
+from nertune.atomic import replacing, same_file
 from nertune.data.audit.audit import Input, Opened
 from nertune.data.audit.findings import At
 from nertune.data.audit.repeats import digest
@@ -58,7 +57,7 @@ def repair(file: Input, target: str | os.PathLike[str]) -> Repair:
     path = os.fspath(target)
     log = path.rstrip("/") + ".changes.jsonl"
     for written in (path, log):
-        if Path(file.name).exists() and Path(written).exists() and Path(file.name).samefile(written):
+        if same_file(file.name, written):
             raise InputError(f"{written}: is the file to be repaired; give the repaired one another name")
     with file.open() as opened, replacing(log) as changes:
         own = FORMATS.get(opened.format)

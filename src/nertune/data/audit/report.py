@@ -81,7 +81,7 @@ class Report:
         if not self.findings:
             return "nothing found"
         counts = Counter(finding.kind.severity for finding in self.findings)
-        named = [f"{count} kind{'s' if count > 1 else ''} of {severity}" for severity, count in counts.items()]
+        named = [f"{counted(count, 'kind')} of {severity}" for severity, count in counts.items()]
         return ", ".join(named)
 
 

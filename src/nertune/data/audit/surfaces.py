@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from nertune.data.audit.excerpt import visible
 from nertune.data.audit.findings import At, Findings, Place
+from nertune.data.wording import counted
 from nertune.schema import Entity
 
 __all__ = ["Surfaces"]
@@ -84,7 +85,7 @@ class Surfaces:
         often = [surface for surface, count in self._missed.items() if count < self._wanted[surface]]
         places = sorted((place for surface in often for place in self._missed_at[surface]), key=lambda pair: pair[0])
         found = sum(self._missed[surface] for surface in often)
-        surfaces = f"{len(often):,} surface" + ("" if len(often) == 1 else "s")
+        surfaces = counted(len(often), "surface")
         findings.tell("entity-missed", found, [place for _, place in places], surfaces)
 
     def _decide_labels(self, surface: str, counts: list[tuple[str, int]]) -> None:

@@ -119,7 +119,8 @@ def _mention(record: Record, position: int, entity: object, wanted: frozenset[st
     if surface is not None and not isinstance(surface, str):
         raise record.error(f"entity {position}: its surface must be a string, found {describe(surface)}")
     label = _label(record, position, entity, wanted)
-    return RawMention(label, entity[offsets[0]], entity[offsets[1]], surface, _score(record, position, entity))
+    score = record.score(entity.get("score"), "entity", position)
+    return RawMention(label, entity[offsets[0]], entity[offsets[1]], surface, score)
 
 
 def _label(record: Record, position: int, entity: dict[str, object], wanted: frozenset[str]) -> str:
@@ -132,15 +133,6 @@ def _label(record: Record, position: int, entity: dict[str, object], wanted: fro
     if key is None:
         raise record.error(f"entity {position} has no label ({', '.join(_LABELS)}): {describe(entity)}")
     return record.label(entity[key])
-
-
-def _score(record: Record, position: int, entity: dict[str, object]) -> float | None:
-    score = entity.get("score")
-    if score is None:
-        return None
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise record.error(f"entity {position}: 'score' must be a probability from 0 to 1, found {describe(score)}")
-    return float(score)
 
 
 def _row(document: Document) -> dict[str, object]:

@@ -92,7 +92,7 @@ def _region(
         # The editor has written the line breaks of what it selects as a backslash and an n.
         pattern = r"(?:\r\n|\r|\n)".join(map(re.escape, surface.split("\\n")))
         surface = nearest(re.compile(pattern), text, start) or surface
-    score = _score(record, position, item)
+    score = record.score(item.get("score"), "result", position)
     for label in labels:
         yield RawMention(record.label(label), start, end, surface, score)
 
@@ -107,15 +107,6 @@ def _offsets(record: Record, position: int, value: dict[str, object]) -> tuple[i
     wrong = start if type(start) is not int else end
     hint = "; a HyperText's regions need 'globalOffsets'" if isinstance(wrong, str) else ""
     raise record.error(f"result {position}: 'start' and 'end' must be whole numbers, found {describe(wrong)}{hint}")
-
-
-def _score(record: Record, position: int, item: dict[str, object]) -> float | None:
-    score = item.get("score")
-    if score is None:
-        return None
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise record.error(f"result {position}: 'score' must be a probability from 0 to 1, found {describe(score)}")
-    return float(score)
 
 
 def _labels_of(value: dict[str, object]) -> list[object] | None:
