@@ -114,6 +114,12 @@ def fake() -> Any:
 
 
 @pytest.fixture(scope="session")
+def fake_steppings() -> Any:
+    """The module fake_steppings.py: engines that say what they are told to."""
+    return _beside("fake_steppings")
+
+
+@pytest.fixture(scope="session")
 def listening() -> Any:
     """A context manager from an ASGI application to its address on a free port."""
     return _beside("live_server").listening

@@ -11,7 +11,8 @@
     │   └── MissingExtraError (ImportError)        an optional dependency; the message holds the pip line
     ├── EndpointError         (ConnectionError)    a server that cannot be reached, refuses what is asked, or fails
     ├── QueueFullError                             an engine that has accepted as much as it may
-    ├── EngineStoppedError    (RuntimeError)       an engine that broke down, or is being closed
+    ├── EngineFailedError     (RuntimeError)       an engine that failed while it held a request
+    ├── EngineStoppedError    (RuntimeError)       an engine that takes no requests now
     ├── DiskSpaceError        (OSError)            not enough room for what was about to be written
     └── TrainingError         (RuntimeError)       training cannot go on (a loss that is not finite, say)
 
@@ -22,12 +23,14 @@ The command line prints the message alone and leaves with `exit_code`; a traceba
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 __all__ = [
     "DataError",
     "DiskSpaceError",
     "EndpointError",
+    "EngineFailedError",
     "EngineStoppedError",
     "InputError",
     "MissingExtraError",
@@ -124,8 +127,16 @@ class QueueFullError(NertuneError):
         super().__init__(message)
 
 
+class EngineFailedError(NertuneError, RuntimeError):
+    """The engine failed while it held a request. `incident`: the id that stands beside the cause in the log."""
+
+    def __init__(self) -> None:
+        self.incident = uuid.uuid4().hex[:12]
+        super().__init__(f"the engine failed while it worked on this; incident {self.incident} in the server's log")
+
+
 class EngineStoppedError(NertuneError, RuntimeError):
-    """The engine takes no more requests: it broke down, or it is being closed."""
+    """The engine takes no requests: it failed and is being rebuilt, or it is being closed."""
 
 
 class DiskSpaceError(NertuneError, OSError):

@@ -249,5 +249,6 @@ def _measure(pool: AnswerPool, metrics: Any) -> None:
     metrics.gauge("engine_up", "1 while requests are taken", lambda: pool.state == "running")
     metrics.gauge("engine_requests_unfinished", "Requests accepted and not answered", lambda: pool.unfinished)
     metrics.gauge("engine_requests_capacity", "Requests that may be accepted and unfinished", lambda: pool.capacity)
+    metrics.counter("engine_failures", "Unforeseen failures of an answer", lambda: pool.failures)
     metrics.counter("engine_answers", "Answers to /v1/extract's prompts since the start", lambda: pool.answered)
     metrics.counter("engine_tokens", "Tokens of these answers since the start", lambda: pool.tokens)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from nertune import __version__
 from nertune.adapters import LoadedRuns, load_runs
 from nertune.errors import InputError, MissingExtraError
 from nertune.extract import Recognizer
-from nertune.generate import EngineLoop, Stepping
+from nertune.generate import EngineLoop, Request, Stepping
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -61,7 +62,9 @@ def open_service(loaded: LoadedRuns, *, capacity: int = 1024, default_tokens: in
         raise MissingExtraError("nertune serve", extra="serve") from error
 
     models = _models(loaded)
-    loop = EngineLoop(_stepping(loaded.engine), capacity=capacity)
+    # Any token will do: what is to be seen is that the engine gives one.
+    probe = Request((0,), frozenset(), max_new_tokens=1)
+    loop = EngineLoop(partial(_stepping, loaded.engine), probe=probe, capacity=capacity)
     return Service(build_app(models, loop, version=__version__, default_tokens=default_tokens), loop, models)
 
 
@@ -108,6 +111,7 @@ def _measure(loop: EngineLoop, metrics: Metrics) -> None:
     metrics.gauge("engine_up", "1 while the engine takes requests", lambda: loop.state == "running")
     metrics.gauge("engine_requests_unfinished", "Requests accepted and not answered", lambda: loop.unfinished)
     metrics.gauge("engine_requests_capacity", "Requests that may be accepted and unfinished", lambda: loop.capacity)
+    metrics.counter("engine_failures", "Failures of the engine, after which it was rebuilt", lambda: loop.failures)
     metrics.counter("engine_steps", "Calls of the model since the start", lambda: loop.steps)
     metrics.counter("engine_answers", "Answers since the start", lambda: loop.answered)
     metrics.counter("engine_tokens", "Tokens of answers since the start", lambda: loop.tokens)
@@ -170,9 +174,8 @@ def _grammar_check(engine: LocalEngine, stop_ids: frozenset[int]) -> Callable[[s
 
 
 def _stepping(engine: LocalEngine) -> Stepping:
-    from nertune.generate.local import Decoding
     from nertune.generate.loop import WholeAnswers
 
     if engine.shares_prefix:
-        return Decoding(engine)
+        return engine.decoding()
     return WholeAnswers(engine, most=engine.batch_size, check=engine.check)

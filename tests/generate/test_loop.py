@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from nertune.errors import EngineStoppedError, InputError, QueueFullError
-from nertune.generate import Completion, EngineLoop, Request
-from nertune.generate.local import Decoding, LocalEngine
+from nertune.errors import EngineFailedError, EngineStoppedError, InputError, QueueFullError
+from nertune.generate import EngineLoop, Request
+from nertune.generate.local import LocalEngine
 from nertune.generate.loop import WholeAnswers
 from nertune.models.attention import can_share_prefix
 
@@ -21,71 +22,18 @@ def asked(number: int, tokens: int = 3) -> Request:
     return Request((number,), frozenset({0}), tokens)
 
 
-class Counting:
-    """A Stepping whose answer to prompt (n,) is n, n+1, …; `gate` holds a step back until it is released."""
-
-    def __init__(self, slots: int = 4) -> None:
-        self.slots = slots
-        self.waiting: list[tuple[Hashable, Request]] = []
-        self.active: dict[Hashable, tuple[Request, list[int]]] = {}
-        self.refused: set[int] = set()  # when they are added
-        self.unfit: set[int] = set()  # at their first step
-        self.broken = False
-        self.gate: threading.Semaphore | None = None
-        self.steps = 0
-        self.in_step = threading.Event()
-        self.threads: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self.waiting) + len(self.active)
-
-    def add(self, key: Hashable, request: Request) -> None:
-        if request.prompt_ids[0] in self.refused:
-            raise InputError("refused")
-        self.waiting.append((key, request))
-
-    def drop(self, key: Hashable) -> None:
-        self.waiting = [item for item in self.waiting if item[0] != key]
-        self.active.pop(key, None)
-
-    def step(self) -> dict[Hashable, Completion | InputError]:
-        self.in_step.set()
-        self.threads.add(threading.get_ident())
-        if self.gate:
-            assert self.gate.acquire(timeout=WAIT)
-        if self.broken:
-            raise RuntimeError("no memory")
-        self.steps += 1
-        while self.waiting and len(self.active) < self.slots:
-            key, request = self.waiting.pop(0)
-            self.active[key] = (request, [])
-        outcomes: dict[Hashable, Completion | InputError] = {}
-        for key, (request, ids) in list(self.active.items()):
-            ids.append(request.prompt_ids[0] + len(ids))
-            if request.prompt_ids[0] in self.unfit:
-                outcomes[key] = InputError("its grammar")
-            elif len(ids) == request.max_new_tokens:
-                outcomes[key] = Completion(tuple(ids), "length", (-0.5,) * len(ids))
-            if key in outcomes:
-                del self.active[key]
-        return outcomes
-
-    def so_far(self, key: Hashable) -> tuple[list[int], list[float]]:
-        ids = self.active[key][1] if key in self.active else []
-        return ids, [-0.5] * len(ids)
-
-
 @pytest.fixture
-def stepping() -> Counting:
-    return Counting()
+def stepping(fake_steppings) -> Any:
+    return fake_steppings.Counting()
 
 
 @pytest.fixture
 def loop_of() -> Iterator[Callable[..., EngineLoop]]:
     loops: list[EngineLoop] = []
 
-    def build(stepping: object, **options: int) -> EngineLoop:
-        loops.append(EngineLoop(stepping, **options))
+    def build(stepping: object, **options: Any) -> EngineLoop:
+        """`stepping`: the only one, or a function that makes one."""
+        loops.append(EngineLoop(stepping if callable(stepping) else lambda: stepping, **options))
         return loops[-1]
 
     yield build
@@ -152,8 +100,8 @@ def test_a_callback_that_fails_harms_nobody(loop_of, stepping):
     assert loop.submit(asked(6)).result(WAIT).ids == (6, 7, 8)
 
 
-def test_a_cancelled_job_frees_its_slot_at_the_next_step(loop_of):
-    stepping = Counting(slots=1)
+def test_a_cancelled_job_frees_its_slot_at_the_next_step(loop_of, fake_steppings):
+    stepping = fake_steppings.Counting(slots=1)
     stepping.gate = threading.Semaphore(0)
     loop = loop_of(stepping)
     endless = loop.submit(asked(1, tokens=10**9))
@@ -199,17 +147,87 @@ def test_a_request_that_is_refused_fails_alone(loop_of, stepping):
     assert loop.state == "running"
 
 
-def test_an_engine_that_breaks_fails_all_and_says_so(loop_of, stepping):
-    stepping.broken, stepping.gate = True, threading.Semaphore(0)
-    loop = loop_of(stepping)
-    jobs = [loop.submit(asked(n)) for n in range(9)]
-    stepping.gate.release()
-    for job in jobs:
-        with pytest.raises(EngineStoppedError, match="RuntimeError: no memory"):
+def test_an_engine_that_fails_is_built_anew(loop_of, fake_steppings, caplog):
+    """What it held fails, with an id that stands in the log and without the cause; what was waiting is answered."""
+    first, second = fake_steppings.Counting(), fake_steppings.Counting()
+    first.gate, coming = threading.Semaphore(0), iter((first, second))
+    loop = loop_of(lambda: next(coming), probe=asked(900, tokens=1))
+    held = [loop.submit(asked(n)) for n in range(3)]
+    assert first.in_step.wait(WAIT)
+    waiting = [loop.submit(asked(n)) for n in range(10, 13)]
+    waiting[1].cancel()
+    first.broken = True
+    first.gate.release()
+    failed = [job.exception(WAIT) for job in held]
+    assert {type(error) for error in failed} == {EngineFailedError}
+    assert waiting[0].result(WAIT).ids == (10, 11, 12)
+    assert waiting[2].result(WAIT).ids == (12, 13, 14)
+    assert {"no memory" in str(error) for error in failed} == {False}
+    assert failed[0].incident in caplog.text
+    assert "RuntimeError: no memory" in caplog.text
+    assert (loop.state, loop.failures, loop.unfinished, len(second)) == ("running", 1, 0, 0)
+    assert loop.submit(asked(20)).result(WAIT).ids == (20, 21, 22)
+
+
+@pytest.mark.parametrize("method", ["add", "drop", "so_far"])
+def test_an_engine_may_fail_in_any_of_its_methods(loop_of, fake_steppings, method):
+    first, second = fake_steppings.Counting(), fake_steppings.Counting()
+    first.gate, coming = threading.Semaphore(0), iter((first, second))
+    loop = loop_of(lambda: next(coming))
+    jobs = [loop.submit(asked(n, tokens=50), on_progress=lambda ids, logprobs: None) for n in range(3)]
+    assert first.in_step.wait(WAIT)
+
+    def failing(*_: object) -> None:
+        raise KeyError("slot")
+
+    setattr(first, method, failing)
+    more = loop.submit(asked(7))
+    jobs[0].cancel()
+    first.gate.release(100)
+    for job in jobs[1:]:
+        with pytest.raises(EngineFailedError):
             job.result(WAIT)
-    assert loop.state == "broken"
-    with pytest.raises(EngineStoppedError, match="restart"):
-        loop.submit(asked(1))
+    try:
+        assert more.result(WAIT).ids == (7, 8, 9)
+    except EngineFailedError:
+        assert method != "so_far"  # which the engine held already, or was about to
+    assert loop.submit(asked(20)).result(WAIT).ids == (20, 21, 22)
+    assert (loop.state, loop.failures, loop.unfinished) == ("running", 1, 0)
+
+
+def test_an_engine_that_cannot_be_built_refuses_until_it_can(loop_of, fake_steppings, monkeypatch):
+    monkeypatch.setattr("nertune.generate.loop._LONGEST_PAUSE", 0.01)
+    broken, healed = fake_steppings.Counting(), threading.Event()
+    broken.broken = True
+
+    def build() -> Any:
+        return fake_steppings.Counting() if healed.is_set() else broken
+
+    loop = loop_of(build, probe=asked(900, tokens=1))
+    with pytest.raises(EngineFailedError):
+        loop.submit(asked(1)).result(WAIT)
+    while loop.failures < 6:
+        pass
+    with pytest.raises(EngineStoppedError, match=r"being rebuilt; try again in a moment$"):
+        loop.submit(asked(2))
+    assert loop.state == "recovering"
+    healed.set()
+    while loop.state == "recovering":
+        pass
+    assert loop.submit(asked(20)).result(WAIT).ids == (20, 21, 22)
+
+
+def test_a_loop_is_closed_while_its_engine_is_being_rebuilt(loop_of, stepping, monkeypatch):
+    monkeypatch.setattr("nertune.generate.loop._AT_ONCE", 0)
+    stepping.broken = True
+    loop = loop_of(stepping, probe=asked(900, tokens=1))
+    with pytest.raises(EngineFailedError):
+        loop.submit(asked(1)).result(WAIT)
+    assert loop.state == "recovering"
+    assert loop.close(finish=False)
+    assert loop.state == "closed"
+    with pytest.raises(EngineStoppedError, match="shutting down"):
+        loop.submit(asked(2))
 
 
 def test_close_finishes_what_was_accepted(loop_of, stepping):
@@ -251,7 +269,7 @@ def test_the_local_engine_in_a_thread_of_its_own_answers_as_it_does_elsewhere(lo
     engine = LocalEngine(model, shares_prefix=True, batch_size=3)
     requests = [Request((10 + n, 20, 30 + n), frozenset(range(3, 9)), 4 + n) for n in range(9)]
     expected = engine.generate(requests)
-    loop = loop_of(Decoding(engine))
+    loop = loop_of(engine.decoding)
     told: list[list[int]] = [[] for _ in requests]
     jobs = [
         loop.submit(request, on_progress=lambda ids, logprobs, own=own: own.extend(ids))

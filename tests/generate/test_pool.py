@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nertune.errors import EndpointError, EngineStoppedError, InputError, QueueFullError
+from nertune.errors import EndpointError, EngineFailedError, EngineStoppedError, InputError, QueueFullError
 from nertune.generate import AnswerPool, Completion, Request
 
 WAIT = 20.0
@@ -77,13 +77,22 @@ def test_so_many_are_asked_at_once_and_no_more(server):
     assert server.most == 3
 
 
-@pytest.mark.parametrize(("number", "error"), [(13, InputError), (14, EndpointError), (15, ZeroDivisionError)])
+@pytest.mark.parametrize(("number", "error"), [(13, InputError), (14, EndpointError), (15, EngineFailedError)])
 def test_a_request_that_fails_fails_alone(server, number, error):
     pool = AnswerPool(server.answer, threads=2)
     jobs = [pool.submit(asked(one)) for one in (1, number, 2)]
     with pytest.raises(error):
         jobs[1].result(WAIT)
     assert [jobs[0].result(WAIT).ids, jobs[2].result(WAIT).ids] == [(1,), (2,)]
+    assert pool.failures == (error is EngineFailedError)
+
+
+def test_a_failure_is_told_by_an_id_that_stands_beside_its_cause_in_the_log(server, caplog):
+    with pytest.raises(EngineFailedError) as failed:
+        AnswerPool(server.answer).submit(asked(15)).result(WAIT)
+    assert "ZeroDivisionError" not in str(failed.value)
+    assert failed.value.incident in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_no_more_are_accepted_than_may_be_whatever_takes_the_places(server):

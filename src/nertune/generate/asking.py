@@ -5,9 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
-from nertune.errors import InputError
+from nertune.errors import InputError, NertuneError
 from nertune.generate.engine import Completion, Request
 
 __all__ = ["RemoteAsking"]
@@ -38,16 +38,16 @@ class RemoteAsking:
             # A daemon: an interrupted program does not wait for answers that nobody will read.
             threading.Thread(target=self._work, daemon=True).start()
 
-    def step(self) -> dict[Any, Completion | InputError]:
+    def step(self) -> dict[Any, Completion | Exception]:
         """Wait for an answer, and take all that are there; for a request that cannot be answered, why.
 
-        Raises what the server's failure is; nothing more is sent then.
+        Raises the error where the server itself failed or refused; nothing more is sent then.
         """
-        found: dict[Any, Completion | InputError] = {}
+        found: dict[Any, Completion | Exception] = {}
         while self._unanswered and (not found or not self._answered.empty()):
             key, outcome = self._answered.get()
             self._unanswered -= 1
-            if isinstance(outcome, BaseException) and type(outcome) is not InputError:
+            if isinstance(outcome, BaseException) and not _is_of_one_request(outcome):
                 self.close()
                 raise outcome
             found[key] = outcome
@@ -66,3 +66,8 @@ class RemoteAsking:
                 self._answered.put((key, self._ask(request)))
             except BaseException as error:
                 self._answered.put((key, error))
+
+
+def _is_of_one_request(error: BaseException) -> TypeGuard[Exception]:
+    """Whether an error is about a request, and not about the server or the program."""
+    return isinstance(error, Exception) and (type(error) is InputError or not isinstance(error, NertuneError))

@@ -67,7 +67,8 @@ class _Block(NamedTuple):
 class SequenceCache:
     """The attention context of generation: call `plan` with the new tokens' counts, then the model.
 
-    `most`: places that may be reserved, in all slots together, beyond what those in use need.
+    `most`: places that may be reserved, in all slots together, beyond what those in use need. What is stored are tensors of
+    inference mode, so whatever moves them is in that mode, whoever calls it.
     """
 
     def __init__(self, device: torch.device, *, most: int = sys.maxsize) -> None:
@@ -89,6 +90,7 @@ class SequenceCache:
         """Places for which memory is taken, in all slots together."""
         return self._slots * self._capacity
 
+    @torch.inference_mode()
     def enter(self, prefix: PrefixStates) -> list[Move]:
         """A new sequence, behind those of its prefix: in the last slot, or where the last of the moves came from."""
         slot = len(self._lengths)
@@ -104,6 +106,7 @@ class SequenceCache:
         self._lengths[slot], self._prefixes[slot] = 0, prefix
         return moves
 
+    @torch.inference_mode()
     def leave(self, slot: int) -> list[Move]:
         """Drop a sequence; the last one of its prefix takes its slot, the last one of the next prefix that one's, ..."""
         moves = []
@@ -141,6 +144,7 @@ class SequenceCache:
         """Take back the last tokens of a slot, as if they had not been planned."""
         self._lengths[slot] -= tokens
 
+    @torch.inference_mode()
     def plan(self, counts: Sequence[int], *, padding: int = 0) -> Tensor:
         """Lay out a packed row of `counts[b]` new tokens for each slot, and `padding` that nobody looks at.
 
@@ -165,6 +169,7 @@ class SequenceCache:
         self._padding = padding
         return torch.tensor([positions + [0] * padding], device=self._device)
 
+    @torch.inference_mode()
     def attend(
         self, query_1HSD: Tensor, key_1KSD: Tensor, value_1KSD: Tensor, *, layer: int, scale: float, window: int | None
     ) -> Tensor:

@@ -72,6 +72,11 @@ class LocalEngine:
         self.places = max(1, memory // _bytes_per_token(model))
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], PrefixStates] = OrderedDict()
 
+    def decoding(self) -> Decoding:
+        """A new Decoding, into which nothing goes over from an earlier one: the prefixes' states are computed anew."""
+        self._prefixes.clear()
+        return Decoding(self)
+
     @torch.inference_mode()
     def generate(self, requests: Items[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
         """Raises InputError for a request that does not fit into the model's context, or whose grammar cannot be used."""
@@ -85,7 +90,11 @@ class LocalEngine:
         for place in sorted(range(len(requests)), key=lambda place: -_places(requests[place])):
             decoding.add(place, requests[place])
         while len(decoding):
-            ended = decoding.step()
+            try:
+                ended = decoding.step()
+            except BaseException:
+                self._prefixes.clear()  # as far as anybody knows they are to blame
+                raise
             for key, outcome in ended.items():
                 if isinstance(outcome, InputError):
                     raise outcome
@@ -114,6 +123,7 @@ class LocalEngine:
                 f"fit into the model's {limit}; split the text"
             )
 
+    @torch.inference_mode()
     def prefix_of(self, request: Request) -> tuple[tuple[int, ...], PrefixStates]:
         """The tokens whose states a request takes over, and these states under its adapter."""
         ids = request.prompt_ids[: request.prefix_length]
@@ -127,6 +137,7 @@ class LocalEngine:
             self._prefixes.popitem(last=False)
         return ids, states
 
+    @torch.inference_mode()
     def choose(
         self, cache: SequenceCache, layouts: Items[Layout], adapters: Items[str | None]
     ) -> tuple[list[int], list[float]]:

@@ -2,6 +2,8 @@
 
 The thread calls the model again and again; between two calls it lets in what was submitted, drops what was cancelled and
 hands out what has come. Whoever submits gets a Job at once, a `concurrent.futures.Future` that `asyncio` can await.
+
+An engine that fails is built anew. The requests that it held fail, those that were still waiting are answered by the new one.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Literal
 
-from nertune.errors import EngineStoppedError, InputError, QueueFullError
+from nertune.errors import EngineFailedError, EngineStoppedError, InputError, QueueFullError
 from nertune.generate.engine import Completion, Engine, Outcome, Request, Stepping
 
 __all__ = ["EngineLoop", "Job", "Progress", "State", "WholeAnswers"]
@@ -23,13 +25,15 @@ __all__ = ["EngineLoop", "Job", "Progress", "State", "WholeAnswers"]
 Progress = Callable[[Sequence[int], Sequence[float]], None]
 """Told of new tokens of an answer and their logprobs; tokens once each, in order, before the job's result is there."""
 
-State = Literal["running", "closing", "closed", "broken"]
+State = Literal["running", "recovering", "closing", "closed", "broken"]
 _log = logging.getLogger(__name__)
+_AT_ONCE = 3  # failures without an answer in between after which the engine is built anew without a pause
+_LONGEST_PAUSE = 60.0  # seconds
 _REMEMBERED = 32  # answers from whose times the speed is estimated
 
 
 class Job(Future[Completion]):
-    """An accepted request. `result()` is its Completion, or raises InputError or EngineStoppedError.
+    """An accepted request. `result()` is its Completion, or raises InputError, EngineFailedError or EngineStoppedError.
 
     `cancel()` takes effect before the engine's next step: the answer is given up, and its place is free.
     """
@@ -76,23 +80,33 @@ class Job(Future[Completion]):
 
 
 class EngineLoop:
-    """Owns a Stepping: nothing else may call it. `capacity`: requests that may be accepted and unfinished at a time.
+    """Owns a Stepping: nothing else may call it.
 
-    `steps`, `answered` and `tokens` count, from the beginning: calls of the model, answers, tokens of these.
+    Args:
+        build: makes the Stepping, and another one after a failure. Called in the engine's thread from the second time on.
+        probe: a request that a new Stepping has to answer after a failure, before others are accepted again.
+        capacity: requests that may be accepted and unfinished at a time.
+
+    `steps`, `answered`, `tokens` and `failures` count from the beginning: calls of the model, answers, tokens of these,
+    failures of the engine.
     """
 
-    def __init__(self, stepping: Stepping, *, capacity: int = 1024) -> None:
+    def __init__(self, build: Callable[[], Stepping], *, probe: Request | None = None, capacity: int = 1024) -> None:
         self.capacity = capacity
-        self._stepping = stepping
+        self._build = build
+        self._probe = probe
+        self._stepping = build()
         self._changed = threading.Condition()
         self._state: State = "running"
         self._reason = ""
-        self._unfinished: set[Job] = set()
+        self._unfinished: dict[Job, None] = {}  # in the order in which they came
         self._arrived: deque[Job] = deque()
         self._dropped: deque[Job] = deque()
-        self._streamed: set[Job] = set()  # the thread's own
+        self._held: set[Job] = set()  # by the Stepping; the thread's own, as the next two are
+        self._streamed: set[Job] = set()
+        self._in_a_row = 0  # failures without an answer in between
         self._ended_at: deque[float] = deque(maxlen=_REMEMBERED)
-        self.steps = self.answered = self.tokens = 0
+        self.steps = self.answered = self.tokens = self.failures = 0
         self._thread = threading.Thread(target=self._run, name="nertune-engine", daemon=True)
         self._thread.start()
 
@@ -104,7 +118,7 @@ class EngineLoop:
         job = Job(request, on_progress, self._forget)
         with self._changed:
             self._check()
-            self._unfinished.add(job)
+            self._unfinished[job] = None
             self._arrived.append(job)
             self._changed.notify()
         return job
@@ -129,7 +143,7 @@ class EngineLoop:
         What is unfinished then fails with EngineStoppedError. Returns whether nothing was.
         """
         with self._changed:
-            if self._state == "running":
+            if self._state in ("running", "recovering"):
                 self._state, self._reason = "closing", "the server is shutting down"
             self._changed.notify()
         if finish:
@@ -139,7 +153,7 @@ class EngineLoop:
             if self._state == "closing":
                 self._state = "closed"
             self._changed.notify()
-        self._fail(left)
+        self._fail(left, EngineStoppedError(self._reason))
         self._thread.join(1.0)  # a step that is under way is not waited for any longer: the thread is a daemon
         return not left
 
@@ -163,24 +177,85 @@ class EngineLoop:
 
     def _run(self) -> None:
         try:
-            while self._take_in():
-                outcomes = self._stepping.step()
-                self.steps += 1
-                for key, outcome in outcomes.items():
-                    self._end(key, outcome)
-                for job in self._streamed:
-                    job.tell(*self._stepping.so_far(job))
-        except BaseException as error:
-            _log.exception("the engine broke down")
-            with self._changed:
-                self._state = "broken"
-                self._reason = f"the engine broke down ({type(error).__name__}: {error}); restart the server"
-                left = list(self._unfinished)
-            self._fail(left)
+            while True:
+                try:
+                    self._work()
+                    return
+                except (
+                    BaseException
+                ) as error:  # also what is no Exception, such as a panic of a library written in Rust
+                    if not self._recover(error):
+                        return
         finally:
             with self._changed:
                 if self._state == "closing":
                     self._state = "closed"
+
+    def _work(self) -> None:
+        while self._take_in():
+            outcomes = self._stepping.step()
+            self.steps += 1
+            for key, outcome in outcomes.items():
+                self._end(key, outcome)
+            for job in self._streamed:
+                job.tell(*self._stepping.so_far(job))
+
+    def _recover(self, error: BaseException) -> bool:
+        """Fail the requests that the engine held and build another one, again and again until it works.
+
+        From the third failure without an answer on there is a pause before, of 1 second, 2, 4, …, a minute at most, during
+        which nothing is accepted. Returns False where the loop was closed meanwhile.
+        """
+        failed = EngineFailedError()
+        self._log_failure(failed, error)
+        held, self._held = self._held, set()
+        self._streamed.clear()
+        with self._changed:
+            if self._state == "running":
+                self._state, self._reason = (
+                    "recovering",
+                    "the engine failed and is being rebuilt; try again in a moment",
+                )
+        self._fail(held, failed)
+        while True:
+            self._in_a_row += 1
+            if self._in_a_row > _AT_ONCE:
+                self._fail(list(self._unfinished), EngineStoppedError(self._reason))
+                pause = min(2.0 ** (self._in_a_row - _AT_ONCE - 1), _LONGEST_PAUSE)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._state != "recovering", pause)
+            if self._state == "closed":
+                return False
+            try:
+                stepping = self._build()
+                self._try(stepping)
+            except BaseException as another:
+                self._log_failure(EngineFailedError(), another)
+                continue
+            break
+        self._stepping = stepping
+        with self._changed:
+            for job in [job for job in self._unfinished if job.done()]:  # cancelled, and perhaps not dropped any more
+                del self._unfinished[job]
+            self._arrived = deque(self._unfinished)
+            if self._state == "recovering":
+                self._state = "running"
+        return True
+
+    def _log_failure(self, failed: EngineFailedError, error: BaseException) -> None:
+        self.failures += 1
+        _log.error(f"the engine failed and is being rebuilt; incident {failed.incident}", exc_info=error)
+
+    def _try(self, stepping: Stepping) -> None:
+        """Let a new engine answer the probe. Raises what it does."""
+        if self._probe is None:
+            return
+        stepping.add("probe", self._probe)
+        outcome = None
+        while outcome is None:
+            outcome = stepping.step().get("probe")
+        if isinstance(outcome, InputError):
+            raise outcome
 
     def _take_in(self) -> bool:
         """Add what was submitted and drop what was cancelled; wait while there is nothing to do. False at the end."""
@@ -194,7 +269,8 @@ class EngineLoop:
             for job in arrived:
                 self._add(job)
             for job in dropped:
-                self._stepping.drop(job)
+                if job in self._held:
+                    self._stepping.drop(job)
                 self._release(job)
             if state == "closed":
                 return False
@@ -206,6 +282,7 @@ class EngineLoop:
     def _add(self, job: Job) -> None:
         if job.done():  # cancelled before it began
             return
+        self._held.add(job)
         try:
             self._stepping.add(job, job.request)
         except InputError as error:
@@ -219,20 +296,24 @@ class EngineLoop:
             self._release(key)
             self._ended_at.append(time.monotonic())
             if isinstance(outcome, Completion):
+                self._in_a_row = 0
                 self.answered += 1
                 self.tokens += len(outcome.ids)
             key.end(outcome)
 
     def _release(self, job: Job) -> None:
+        self._held.discard(job)
         self._streamed.discard(job)
         with self._changed:
-            self._unfinished.discard(job)
+            self._unfinished.pop(job, None)
 
-    def _fail(self, jobs: Sequence[Job]) -> None:
+    def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
+        jobs = list(jobs)
         with self._changed:
-            self._unfinished.difference_update(jobs)
+            for job in jobs:
+                self._unfinished.pop(job, None)
         for job in jobs:
-            job.end(EngineStoppedError(self._reason))
+            job.end(error)
 
 
 class WholeAnswers:

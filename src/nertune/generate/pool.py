@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from nertune.errors import EndpointError, EngineStoppedError, NertuneError, QueueFullError
+from nertune.errors import EndpointError, EngineFailedError, EngineStoppedError, NertuneError, QueueFullError
 from nertune.generate.engine import Completion, Request
 from nertune.generate.loop import Job, Progress, State
 
@@ -53,7 +53,8 @@ class AnswerPool:
     """A Backend over `answer`, which is called from `threads` threads at once and waits.
 
     `capacity`: requests that may be accepted and unfinished at a time, the places that `place` gives out among them.
-    `answered` and `tokens` count answers and their tokens from the beginning. A job that is cancelled gives its place up at
+    `answered`, `tokens` and `failures` count from the beginning: answers, their tokens, and unforeseen failures of `answer`,
+    whose requests end with EngineFailedError. A job that is cancelled gives its place up at
     once; an answer that is under way is waited for by its thread, and thrown away.
     """
 
@@ -68,7 +69,7 @@ class AnswerPool:
         self._waiting: deque[Job] = deque()
         self._places = self._threads = self._idle = 0
         self._ended_at: deque[float] = deque(maxlen=_REMEMBERED)
-        self.answered = self.tokens = 0
+        self.answered = self.tokens = self.failures = 0
 
     def submit(self, request: Request, *, on_progress: Progress | None = None) -> Job:
         """Accept a request; `on_progress` is told of the whole answer. Raises QueueFullError, EngineStoppedError."""
@@ -151,9 +152,10 @@ class AnswerPool:
                     cause = error.__cause__ or error
                     status = f" {cause.status_code}" if hasattr(cause, "status_code") else ""
                     _log.warning(f"the server behind: {type(cause).__name__}{status}")
-            except Exception as error:
-                _log.exception("an answer failed")
-                outcome = error
+            except BaseException as error:  # the thread goes on: the next request is another one
+                outcome = EngineFailedError()
+                self.failures += 1
+                _log.error(f"an answer failed; incident {outcome.incident}", exc_info=error)
             with self._changed:
                 self._unfinished.discard(job)
                 self._ended_at.append(time.monotonic())

@@ -70,7 +70,7 @@ def add_listing(app: FastAPI, service: Service) -> None:
 
     @app.get("/health", response_model=Health, responses=ANY_ERROR, tags=["nertune"])
     async def health() -> Health:
-        """Whether the engine takes requests: 200 where it does, 503 where it broke down or is being closed."""
+        """Whether the engine takes requests: 200 where it does, 503 where it is being rebuilt after a failure, or closed."""
         if service.loop.state != "running":
             raise EngineStoppedError(f"the engine is {service.loop.state}")
         return Health(unfinished=service.loop.unfinished)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from nertune.errors import (
     EndpointError,
+    EngineFailedError,
     EngineStoppedError,
     InputError,
     NertuneError,
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_STOPPED_SECONDS = 5  # until it is worth trying again where no request is taken
 BEHIND = "server_behind_failed"
 """The code of an error of the server behind a gateway."""
 BEHIND_FAILED = "the server behind this one failed or cannot be reached; the log of this one says when"
@@ -89,7 +91,11 @@ def as_api_error(error: Exception) -> ApiError:
             str(error), status=429, kind="rate_limit_error", code="queue_full", retry_after=error.retry_after
         )
     if isinstance(error, EngineStoppedError):
-        return ApiError(str(error), status=503, kind="server_error", code="engine_stopped")
+        return ApiError(
+            str(error), status=503, kind="server_error", code="engine_stopped", retry_after=_STOPPED_SECONDS
+        )
+    if isinstance(error, EngineFailedError):
+        return ApiError(str(error), status=500, kind="server_error", code="engine_failed")
     if isinstance(error, EndpointError):  # what it says holds addresses, and perhaps others' words
         return ApiError(BEHIND_FAILED, status=502, kind="server_error", code=BEHIND)
     if isinstance(error, UnknownModelError):
@@ -141,6 +147,6 @@ ANY_ERROR: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "The body is too large"},
     429: {"model": ErrorBody, "description": "The queue is full; Retry-After says when to come again"},
     500: {"model": ErrorBody, "description": "The server failed"},
-    503: {"model": ErrorBody, "description": "The engine broke down, or the server is shutting down"},
+    503: {"model": ErrorBody, "description": "The engine is being rebuilt, or the server is shutting down"},
 }
 """The errors of every route, for OpenAPI."""

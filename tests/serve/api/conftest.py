@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import openai
 import pytest
 import torch
 
-from nertune.errors import InputError
 from nertune.extract import Recognizer
-from nertune.generate import Completion, EngineLoop, Request, ScriptedEngine
+from nertune.generate import EngineLoop, ScriptedEngine
 from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format, template_hash
 from nertune.run import RunManifest
 from nertune.schema import LabelSet
@@ -24,53 +22,6 @@ from nertune.serve.models import ServedModel
 from nertune.serving import Service, load_runs, open_service
 
 SPEC = PromptSpec(PromptTemplate("句：{text}", "专家"), LabelSet(("name", "address")), answer_format("inline"))
-
-
-class Scripted:
-    """A Stepping that answers with `say(prompt)`, a token a step. `gate`: a permit a step, where there is one."""
-
-    def __init__(self, renderer: Renderer, say: Callable[[str], str]) -> None:
-        self.renderer, self.say = renderer, say
-        self.active: dict[Hashable, tuple[Request, list[int], list[int]]] = {}
-        self.requests: list[Request] = []
-        self.gate: threading.Semaphore | None = None
-        self.failure: BaseException | None = None
-        self.most_at_once = 0
-
-    def __len__(self) -> int:
-        return len(self.active)
-
-    def add(self, key: Hashable, request: Request) -> None:
-        self.requests.append(request)
-        prompt = self.renderer.tokenizer.decode(list(request.prompt_ids))
-        if "refuse" in prompt:
-            raise InputError("the engine refuses it")
-        self.active[key] = (request, self.renderer.answer_ids(self.say(prompt)), [])
-        self.most_at_once = max(self.most_at_once, len(self.active))
-
-    def drop(self, key: Hashable) -> None:
-        self.active.pop(key, None)
-
-    def step(self) -> dict[Hashable, Any]:
-        if self.gate:
-            self.gate.acquire(timeout=20)
-        if self.failure:
-            raise self.failure
-        outcomes: dict[Hashable, Any] = {}
-        for key, (request, answer, ids) in list(self.active.items()):
-            room = len(ids) < request.max_new_tokens
-            if room and len(ids) < len(answer):
-                ids.append(answer[len(ids)])
-            elif not room or len(ids) == len(answer):
-                stop = "end" if room else "length"
-                logprobs = tuple(-0.25 for _ in range(len(ids) + (stop == "end")))
-                outcomes[key] = Completion(tuple(ids), stop, logprobs)
-                del self.active[key]
-        return outcomes
-
-    def so_far(self, key: Hashable) -> tuple[list[int], list[float]]:
-        ids = self.active[key][2] if key in self.active else []
-        return ids, [-0.25] * len(ids)
 
 
 class Served:
@@ -92,13 +43,13 @@ def renderer(family_of) -> Renderer:
 
 
 @pytest.fixture
-def saying(renderer, listening) -> Iterator[Callable[..., Served]]:
+def saying(renderer, listening, scripted) -> Iterator[Callable[..., Served]]:
     """A function from what the engine says to a prompt, to a server of the models `base` and `ner`."""
     with ExitStack() as running:
 
         def build(say: Callable[[str], str], *, context: int | None = 2048, **options: Any) -> Served:
-            stepping = Scripted(renderer, say)
-            loop = EngineLoop(stepping, **options)
+            stepping = scripted(renderer, say)
+            loop = EngineLoop(lambda: stepping, **options)
             running.callback(loop.close, finish=False)
             common = {
                 "tokenizer": renderer.tokenizer,
@@ -167,6 +118,6 @@ def tiny(tiny_service, listening) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def scripted() -> type[Scripted]:
+def scripted(fake_steppings) -> Any:
     """A Stepping that says what it is told to."""
-    return Scripted
+    return fake_steppings.Scripted

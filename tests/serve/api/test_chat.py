@@ -261,7 +261,7 @@ def test_a_client_that_leaves_a_stream_frees_its_slot(saying):
     assert len(served.stepping) == 0
 
 
-def test_an_engine_that_breaks_is_503_and_in_a_stream_an_error(saying):
+def test_an_engine_that_fails_is_500_in_a_stream_an_error_and_answers_again(saying):
     import threading
 
     served = saying(lambda prompt: ANSWER)
@@ -275,11 +275,35 @@ def test_an_engine_that_breaks_is_503_and_in_a_stream_an_error(saying):
         served.stepping.failure = RuntimeError("no memory")
         served.stepping.gate.release(10)
         told = [json.loads(line[6:]) for line in lines if line]
-    assert told[-1]["error"]["code"] == "engine_stopped"
-    with pytest.raises(openai.InternalServerError, match="no memory") as broken:
+    assert told[-1]["error"]["code"] == "engine_failed"
+    with pytest.raises(openai.InternalServerError, match=r"incident \w{12} in the server's log") as failed:
         served.client.chat.completions.create(model="ner", messages=ASK)
-    assert broken.value.status_code == 503
-    assert served.http.get("/health").status_code == 503
+    assert failed.value.status_code == 500
+    assert "no memory" not in str(failed.value)
+    served.stepping.failure, served.stepping.active = None, {}
+    served.stepping.gate.release(1000)
+    assert served.client.chat.completions.create(model="ner", messages=ASK).choices[0].message.content == ANSWER
+    assert served.http.get("/health").json() == {"status": "ok", "unfinished": 0}
+    assert served.loop.failures == 2
+
+
+def test_while_an_engine_is_rebuilt_health_is_503_and_says_when_to_come_again(saying, monkeypatch):
+    monkeypatch.setattr("nertune.generate.loop._AT_ONCE", 0)
+    served = saying(lambda prompt: ANSWER)
+    served.stepping.failure = RuntimeError("no memory")
+    with pytest.raises(openai.InternalServerError):
+        served.client.chat.completions.create(model="ner", messages=ASK)
+    health = served.http.get("/health")
+    assert (health.status_code, health.headers["retry-after"]) == (503, "5")
+    assert health.json()["error"]["message"] == "the engine is recovering"
+    with pytest.raises(openai.InternalServerError, match="being rebuilt") as refused:
+        served.client.chat.completions.create(model="ner", messages=ASK)
+    assert refused.value.status_code == 503
+    served.stepping.failure, served.stepping.active = None, {}
+    deadline = time.monotonic() + 10
+    while served.http.get("/health").status_code != 200:
+        assert time.monotonic() < deadline
+    assert served.client.chat.completions.create(model="ner", messages=ASK).choices[0].message.content == ANSWER
 
 
 def test_the_models_with_parent_and_root(served):

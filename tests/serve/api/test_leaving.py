@@ -48,7 +48,7 @@ def test_a_client_that_hangs_up_before_its_answer_is_not_answered(saying, path, 
 def test_a_cancelled_handler_gives_its_places_up(renderer, scripted, path, body, places):
     stepping = scripted(renderer, lambda prompt: "甲" * 300)
     stepping.gate = threading.Semaphore(0)
-    loop = EngineLoop(stepping)
+    loop = EngineLoop(lambda: stepping)
     model = ServedModel(
         "ner",
         root="runs/ner",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,7 +20,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from nertune.generate import Completion
 from nertune.serve.http import HttpServer
 from nertune.serve.keys import VARIABLE
 from nertune.serve.settings import Settings
@@ -37,36 +36,8 @@ CHECKS = [
 ]
 
 
-class Brief:
-    """An engine that gives every request the same answer, at its second step."""
-
-    def __init__(self, answer_ids: list[int]) -> None:
-        self.answer_ids = answer_ids
-        self.waiting: dict[Hashable, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.waiting)
-
-    def add(self, key: Hashable, request: Any) -> None:
-        self.waiting[key] = request
-
-    def drop(self, key: Hashable) -> None:
-        self.waiting.pop(key, None)
-
-    def so_far(self, key: Hashable) -> tuple[list[int], list[float]]:
-        return [], []
-
-    def step(self) -> dict[Hashable, Completion]:
-        outcomes = {}
-        for key, request in self.waiting.items():
-            ids = tuple(self.answer_ids[: request.max_new_tokens])
-            outcomes[key] = Completion(ids, "end", (-0.5,) * (len(ids) + 1))
-        self.waiting = {}
-        return outcomes
-
-
 @pytest.fixture(scope="module")
-def scripted_app(family_of) -> Iterator[Any]:
+def scripted_app(family_of, fake_steppings) -> Iterator[Any]:
     """The application with a base model and a run, over that engine."""
     from nertune.extract import Recognizer
     from nertune.generate import EngineLoop, ScriptedEngine
@@ -75,7 +46,8 @@ def scripted_app(family_of) -> Iterator[Any]:
 
     spec = PromptSpec(PromptTemplate("句：{text}", "专家"), LabelSet(("name", "address")), answer_format("inline"))
     renderer = Renderer(family_of("qwen3").tokenizer, spec)
-    loop = EngineLoop(Brief(renderer.answer_ids("[叶老桂 | name]博士")))
+    engine = fake_steppings.Brief(renderer.answer_ids("[叶老桂 | name]博士"))
+    loop = EngineLoop(lambda: engine)
     common = {
         "tokenizer": renderer.tokenizer,
         "stop_ids": renderer.stop_ids,

@@ -59,8 +59,9 @@ def recognize(
     """The outcomes of a chunk's rows, in order.
 
     Texts that are refused are tried in halves until the bad one is alone, and so are texts that make the recognizer fail
-    in any other way; that error is raised where it meets every text of the chunk. Errors that are about no text, such as a
-    server's, are raised. `done(n)` is told how many rows are through; `trace` is given traces with the rows' numbers.
+    in any other way; that error is raised where it meets every text of a chunk of several. Errors that are about no text,
+    such as a server's, are raised. `done(n)` is told how many rows are through; `trace` is given traces with the rows'
+    numbers.
     """
     outcomes = {place: refused(row) for place, row in enumerate(chunk) if row.problem is not None}
     unexpected: list[Exception] = []
@@ -90,7 +91,7 @@ def recognize(
 
     if usable := [place for place in range(len(chunk)) if place not in outcomes]:
         extract(usable)
-    if len(unexpected) == len(usable) > 0:
+    if len(unexpected) == len(usable) > 1:
         raise unexpected[0]
     return [outcomes[place] for place in range(len(chunk))]
 

@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from nertune.errors import InputError
 from nertune.extract.bulk.recognize import Outcome, refused, told
 from nertune.extract.recognizer import Prepared, Recognizer
 from nertune.generate import Completion, Request
@@ -31,7 +30,7 @@ class Asking(Protocol):
         """Raises InputError for a request that cannot be answered."""
         ...
 
-    def step(self) -> Mapping[Any, Completion | InputError]:
+    def step(self) -> Mapping[Any, Completion | Exception]:
         """Wait for something to happen; the answers that came, or why there is none."""
         ...
 
@@ -65,11 +64,11 @@ class _Row:
                 answers = [self.answers[part] for part in range(len(self.answers))]
                 (prediction,) = recognizer.read(self.prepared, answers)
                 self.outcome = Outcome(self.source, replace(prediction, id=self.source.id))
-            except InputError as error:
+            except Exception as error:  # of this text, whatever it is
                 self.fail(error)
             self.prepared, self.answers = None, {}
 
-    def fail(self, error: InputError) -> None:
+    def fail(self, error: Exception) -> None:
         self.outcome = Outcome(self.source, None, told(error))
 
 
@@ -102,7 +101,7 @@ def _slide(
         if len(asking):
             for key, answer in asking.step().items():
                 row = asked.pop(key)
-                if isinstance(answer, InputError):
+                if isinstance(answer, Exception):
                     row.fail(answer)
                 elif row.outcome is None:
                     row.answers[key[1]] = answer
@@ -127,5 +126,5 @@ def _ask(recognizer: Recognizer, asking: Asking, asked: dict[tuple[int, int], _R
         for part, request in enumerate(row.prepared.requests):
             asking.add((number, part), request)
             asked[number, part] = row
-    except InputError as error:
+    except Exception as error:  # of this text, whatever it is
         row.fail(error)

@@ -1,7 +1,8 @@
 """Recognizers in processes of their own: chunks out, outcomes back in order. A process that dies is replaced.
 
 A chunk whose process died is done again. When that happens twice it is done in halves, down to the row that kills: three
-times, and it is a failed row like any other.
+times, and it is a failed row like any other. A recognizer that fails at every text of a chunk is made anew, in a new process;
+where that one fails at them too, the job ends.
 """
 
 from __future__ import annotations
@@ -43,12 +44,13 @@ class WorkerError(NertuneError):
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """Rows `start` to `stop` of a chunk, and how often a process has died of them."""
+    """Rows `start` to `stop` of a chunk, how often a process has died of them, and whether a recognizer failed at them all."""
 
     chunk: int
     start: int
     stop: int
     deaths: int = 0
+    failed: bool = False
 
 
 class _Open:
@@ -148,14 +150,24 @@ class Workers:
         for place, worker in enumerate(self._workers):
             if worker.pipe in heard:
                 try:
-                    self._take(worker, worker.pipe.recv())
+                    message = worker.pipe.recv()
                 except (EOFError, OSError):
                     self._replace(place)
+                    continue
+                self._take(place, message)
 
-    def _take(self, worker: _Worker, message: tuple[str, Any]) -> None:
+    def _take(self, place: int, message: tuple[str, Any]) -> None:
         kind, content = message
+        worker = self._workers[place]
         if kind == "failed":
             raise WorkerError(content[0], exit_code=content[1])
+        if kind == "broke":
+            job = worker.jobs.popleft()
+            if job.failed:
+                raise WorkerError(content)
+            worker.end()
+            self._renew(place, replace(job, failed=True))
+            return
         self._starts = 0
         worker.ready = True
         if kind == "done":
@@ -177,10 +189,14 @@ class Workers:
                 f"a worker process {_end(status)} {when}. If memory ran out, take fewer --workers; what is written is "
                 "intact, and --resume goes on"
             )
-        self._workers[place] = _Worker(self._factory)
         if worker.jobs and worker.ready:
             self._blame(worker.jobs.popleft(), status)
-        self._jobs.extendleft(reversed(worker.jobs))
+        self._renew(place)
+
+    def _renew(self, place: int, *again: _Job) -> None:
+        """Another process in the place of one that is gone. Its jobs, and those that are done again, go to whoever is free."""
+        self._jobs.extendleft(reversed((*again, *self._workers[place].jobs)))
+        self._workers[place] = _Worker(self._factory)
 
     def _blame(self, job: _Job, status: int | None) -> None:
         job = replace(job, deaths=job.deaths + 1)
@@ -212,13 +228,22 @@ def _work(pipe: Connection, factory: Factory) -> None:
         # Jobs are fetched in a thread: a process that sends one never waits for this one, which may be sending, too.
         threading.Thread(target=_fetch, args=(pipe, jobs), daemon=True).start()
         while (found := jobs.get()) is not None:
-            pipe.send(("done", recognize(recognizer, found[1])))
+            try:
+                outcomes = recognize(recognizer, found[1])
+            except NertuneError:
+                raise
+            except Exception as error:
+                pipe.send(("broke", _message(error)))
+                return
+            pipe.send(("done", outcomes))
     except BrokenPipeError:
         return
     except Exception as error:
-        exit_code = error.exit_code if isinstance(error, NertuneError) else 1
-        message = str(error) if isinstance(error, NertuneError) else f"{type(error).__name__}: {error}"
-        pipe.send(("failed", (message, exit_code)))
+        pipe.send(("failed", (_message(error), error.exit_code if isinstance(error, NertuneError) else 1)))
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, NertuneError) else f"{type(error).__name__}: {error}"
 
 
 def _fetch(pipe: Connection, jobs: queue.SimpleQueue[tuple[_Job, Chunk] | None]) -> None:
