@@ -158,7 +158,8 @@ class EngineLoop:
         return not left
 
     def _check(self) -> None:
-        if self._state != "running":
+        at_once = self._state == "recovering" and self._in_a_row <= _AT_ONCE  # what comes now is not kept waiting
+        if self._state != "running" and not at_once:
             raise EngineStoppedError(self._reason)
         if len(self._unfinished) >= self.capacity:
             raise QueueFullError(

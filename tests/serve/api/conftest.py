@@ -49,7 +49,12 @@ def saying(renderer, listening, scripted) -> Iterator[Callable[..., Served]]:
 
         def build(say: Callable[[str], str], *, context: int | None = 2048, **options: Any) -> Served:
             stepping = scripted(renderer, say)
-            loop = EngineLoop(lambda: stepping, **options)
+
+            def renewed() -> Any:
+                stepping.active = {}
+                return stepping
+
+            loop = EngineLoop(renewed, **options)
             running.callback(loop.close, finish=False)
             common = {
                 "tokenizer": renderer.tokenizer,

@@ -280,7 +280,7 @@ def test_an_engine_that_fails_is_500_in_a_stream_an_error_and_answers_again(sayi
         served.client.chat.completions.create(model="ner", messages=ASK)
     assert failed.value.status_code == 500
     assert "no memory" not in str(failed.value)
-    served.stepping.failure, served.stepping.active = None, {}
+    served.stepping.failure = None
     served.stepping.gate.release(1000)
     assert served.client.chat.completions.create(model="ner", messages=ASK).choices[0].message.content == ANSWER
     assert served.http.get("/health").json() == {"status": "ok", "unfinished": 0}
@@ -299,7 +299,7 @@ def test_while_an_engine_is_rebuilt_health_is_503_and_says_when_to_come_again(sa
     with pytest.raises(openai.InternalServerError, match="being rebuilt") as refused:
         served.client.chat.completions.create(model="ner", messages=ASK)
     assert refused.value.status_code == 503
-    served.stepping.failure, served.stepping.active = None, {}
+    served.stepping.failure = None
     deadline = time.monotonic() + 10
     while served.http.get("/health").status_code != 200:
         assert time.monotonic() < deadline
