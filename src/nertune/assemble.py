@@ -242,7 +242,7 @@ def merged(
     Raises what `load` raises.
     """
     adapted, renderer, _ = _open_adapter(run, task, device, dtype)
-    return adapted.merge_and_unload(), renderer
+    return _merge(adapted, Path(run)), renderer
 
 
 def _open_adapter(run: str | Path, task: str | None, device: str | None, dtype: str) -> tuple[Any, Renderer, int]:
@@ -323,7 +323,17 @@ def load_weights(folder: Path, manifest: RunManifest, tokenizer: Any, *, dtype: 
 def _with_adapter(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
     """The base model with its adapter: merged, or beside weights of 4 bits, into which it cannot be without loss."""
     adapted = _adapted(model, folder, token_ids)
-    return adapted.get_base_model() if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
+    return adapted.get_base_model() if getattr(model, "is_quantized", False) else _merge(adapted, folder)
+
+
+def _merge(adapted: Any, folder: Path) -> Any:
+    """The base model with the adapter in its weights. Raises RunError where these are not finite then."""
+    from nertune.models.fitting import check_merged
+
+    layers = list(adapted.targeted_module_names)
+    model = adapted.merge_and_unload()
+    check_merged(model, layers, folder)
+    return model
 
 
 def _adapted(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
@@ -331,13 +341,15 @@ def _adapted(model: Any, folder: Path, token_ids: Sequence[int]) -> Any:
     from peft import PeftModel
 
     from nertune.models import make_room
-    from nertune.models.fitting import check_fits
+    from nertune.models.fitting import check_fits, check_loaded
 
     if token_ids:
         make_room(model, token_ids)
     check_fits(model, folder)
     try:
-        return PeftModel.from_pretrained(model, str(folder), local_files_only=True)
+        adapted = PeftModel.from_pretrained(model, str(folder), local_files_only=True)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RunError(f"{folder}: the adapter does not fit its base model: {reason}") from error
+    check_loaded(adapted, folder)
+    return adapted

@@ -162,7 +162,7 @@ def extract_texts(
                     names = recognizer.renderer.spec.labels.names
                     stdout.print(highlight(prediction.text, prediction.entities, names), soft_wrap=True)
                 else:
-                    content = json.dumps(prediction.to_json(), ensure_ascii=False)
+                    content = json.dumps(prediction.to_json(), ensure_ascii=False, allow_nan=False)
                     print(content, file=target or sys.stdout, flush=True)
     if count["cut"]:
         print(f"nertune: {count['cut']} of {count['written']} texts: {_CUT}", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, RunError
+from nertune.safety import check_format, read_json
 from nertune.schema import Prediction, written_score
 
 __all__ = [
@@ -78,7 +79,7 @@ class Calibration:
                     str(label): _number(least, f"thresholds.{label}", most=1.0)
                     for label, least in value["thresholds"].items()
                 },
-                constrained=bool(value["constrained"]),
+                constrained=_flag(value["constrained"], "constrained"),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(path, error) from error
@@ -91,7 +92,7 @@ def write_calibration(folder: Path, value: Mapping[str, Any], task: str | None =
     """
     path = folder / CALIBRATION
     found = {"calibration": value} if task is None else {"tasks": {**_open(path).get("tasks", {}), task: value}}
-    write_text(path, json.dumps({"format": _FORMAT, **found}, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, json.dumps({"format": _FORMAT, **found}, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def check_min_score(min_score: MinScore | None, calibration: Calibration | None) -> None:
@@ -137,15 +138,10 @@ def _least(label: str, min_score: MinScore, calibration: Calibration | None) -> 
 
 def _open(path: Path) -> dict[str, Any]:
     """What a calibration file holds; nothing where there is none."""
-    if not path.is_file():
+    value = read_json(path.parent, path.name, strict=True)
+    if value is None:
         return {}
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        form = value["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
-    if form != _FORMAT:
-        raise RunError(f"{path}: written in format {form}, this version reads {_FORMAT}")
+    check_format(path, value, _FORMAT)
     return value
 
 
@@ -153,6 +149,12 @@ def _damaged(path: Path, error: Exception) -> RunError:
     return RunError(
         f"{path}: damaged ({type(error).__name__}: {error}); remove it, and fit it again with nertune calibrate"
     )
+
+
+def _flag(found: object, key: str) -> bool:
+    if not isinstance(found, bool):
+        raise TypeError(f"{key} is neither true nor false")
+    return found
 
 
 def _number(found: object, key: str, *, above: float | None = None, most: float = math.inf) -> float:

@@ -13,6 +13,7 @@
     ├── QueueFullError                             an engine that has accepted as much as it may
     ├── EngineFailedError     (RuntimeError)       an engine that failed while it held a request
     ├── EngineStoppedError    (RuntimeError)       an engine that takes no requests now
+    ├── NotFiniteError        (ArithmeticError)    a model whose numbers are not finite
     ├── DiskSpaceError        (OSError)            not enough room for what was about to be written
     └── TrainingError         (RuntimeError)       training cannot go on (a loss that is not finite, say)
 
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtraError",
     "MissingFileError",
     "NertuneError",
+    "NotFiniteError",
     "QueueFullError",
     "RecipeError",
     "RunError",
@@ -137,6 +139,10 @@ class EngineFailedError(NertuneError, RuntimeError):
 
 class EngineStoppedError(NertuneError, RuntimeError):
     """The engine takes no requests: it failed and is being rebuilt, or it is being closed."""
+
+
+class NotFiniteError(NertuneError, ArithmeticError):
+    """A model whose numbers are NaN or infinite: its weights are damaged, or too large for the type that it runs in."""
 
 
 class DiskSpaceError(NertuneError, OSError):

@@ -50,7 +50,9 @@ def write_folder(
     read as it was.
     """
     make_folder(folder)
-    write_text(folder / EVALUATION, json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2) + "\n")
+    write_text(
+        folder / EVALUATION, json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    )
     with replacing(folder / PREDICTIONS) as file:
         for document, prediction in zip(gold, predictions, strict=True):
             row = replace(prediction, id=document.id).to_json()
@@ -58,7 +60,7 @@ def write_folder(
                 row["outcome"] = prediction.outcome.value
             if prediction.cut:
                 row["cut"] = True
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     data.write(gold, folder / GOLD, format="entities")
 
 

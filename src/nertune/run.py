@@ -18,22 +18,22 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError, RunError
 from nertune.prompt import PromptSpec
-from nertune.safety import check_adapter, check_model, read_json
+from nertune.safety import as_json, check_adapter, check_format, check_model, read_json
 
 __all__ = ["MANIFEST", "RELIABILITY", "RunManifest", "check_weights"]
-
-_T = TypeVar("_T")
 
 MANIFEST = "nertune.json"
 RELIABILITY = "reliability.png"
 _FORMAT = 1
+_MOST_TOKENS = 2**31  # of a row, and of a vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +122,103 @@ class RunManifest:
         path = folder / MANIFEST
         if not path.is_file():
             raise MissingFileError(f"{folder}: no {MANIFEST} there, so this is not a finished run of nertune train")
+        value = read_json(folder, MANIFEST, strict=True) or {}
+        check_format(path, value, _FORMAT)
+        fields = _Fields(value)
+        prompts = fields.take("tasks", _tasks, {})
+        manifest = cls(
+            base_model=fields.take("base_model", _text),
+            prompt=None if prompts else fields.take("prompt", PromptSpec.from_json),
+            template_hash=fields.take("template_hash", _text),
+            stop_ids=fields.take("stop_ids", _token_ids),
+            max_tokens=fields.take("max_tokens", _whole(1, _MOST_TOKENS)),
+            versions=fields.take("versions", _versions),
+            kind=fields.take("kind", _one_of("adapter", "model"), "adapter"),
+            tokens=fields.take("tokens", _texts, ()),
+            quantize=fields.take("quantize", _one_of("4bit"), None),
+            loss_tokens=fields.take("loss_tokens", _one_of("answer", "free"), "answer"),
+            tasks=prompts,
+        )
+        if fields.problems:
+            raise RunError(f"{path}: damaged: {'; '.join(fields.problems)}. Restore it, or train again")
+        return manifest
+
+
+class _Fields:
+    """Takes values out of a JSON object, each checked; `problems` are collected, a line for each key."""
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self._value = value
+        self.problems: list[str] = []
+
+    def take(self, key: str, check: Callable[[Any], Any], *default: Any) -> Any:
+        """What `check` makes of the value; the default where the key is missing or null. ValueError becomes a problem."""
+        found = self._value.get(key)
+        if found is None and default:
+            return default[0]
+        if key not in self._value:
+            self.problems.append(f"{key} is missing")
+            return None
         try:
-            value: dict[str, Any] = read_json(folder, MANIFEST) or {}
-            if value["format"] != _FORMAT:
-                raise RunError(f"{path}: written in format {value['format']}, this version reads {_FORMAT}")
-            tasks = _typed(value["tasks"], "tasks", dict) if "tasks" in value else {}
-            return cls(
-                base_model=_typed(value["base_model"], "base_model", str),
-                prompt=None if tasks else PromptSpec.from_json(value["prompt"]),
-                template_hash=_typed(value["template_hash"], "template_hash", str),
-                stop_ids=tuple(_typed(item, "stop_ids", int) for item in value["stop_ids"]),
-                max_tokens=_typed(value["max_tokens"], "max_tokens", int),
-                versions=_typed(value["versions"], "versions", dict),
-                kind=_one_of(value.get("kind"), "kind", ("adapter", "model")),
-                tokens=tuple(_typed(item, "tokens", str) for item in value.get("tokens", ())),
-                quantize=_one_of(value.get("quantize"), "quantize", (None, "4bit")),
-                loss_tokens=_one_of(value.get("loss_tokens"), "loss_tokens", ("answer", "free")),
-                tasks={str(name): PromptSpec.from_json(prompt) for name, prompt in tasks.items()},
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(f"{path}: damaged ({type(error).__name__}: {error}); train again or restore it") from error
+            return check(found)
+        except ValueError as error:
+            self.problems.append(f"{key}: {error}")
+            return None
+
+
+def _text(found: Any) -> str:
+    if not isinstance(found, str) or not found:
+        raise ValueError(f"{as_json(found)} is no text")
+    return found
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list):
+        raise ValueError(f"{as_json(found)} is no list")
+    texts = tuple(map(_text, found))
+    if len(set(texts)) < len(texts):
+        raise ValueError(f"{as_json(found)} names one twice")
+    return texts
+
+
+def _whole(least: int, most: int) -> Callable[[Any], int]:
+    def check(found: Any) -> int:
+        if type(found) is not int or not least <= found <= most:
+            raise ValueError(f"{as_json(found)} is no whole number from {least:,} to {most:,}")
+        return found
+
+    return check
+
+
+def _token_ids(found: Any) -> tuple[int, ...]:
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{as_json(found)} is no list of token ids")
+    return tuple(map(_whole(0, _MOST_TOKENS), found))
+
+
+def _versions(found: Any) -> dict[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(version, str) for version in found.values()):
+        raise ValueError(f"{as_json(found)} is no table of versions")
+    return found
+
+
+def _tasks(found: Any) -> dict[str, PromptSpec]:
+    if not isinstance(found, dict) or not found or not all(found):
+        raise ValueError(f"{as_json(found)} is no table of prompts by task")
+    fields = _Fields(found)
+    prompts = {name: fields.take(name, PromptSpec.from_json) for name in found}
+    if fields.problems:
+        raise ValueError("; ".join(fields.problems))
+    return prompts
+
+
+def _one_of(*known: str) -> Callable[[Any], str]:
+    def check(found: Any) -> str:
+        if not isinstance(found, str) or found not in known:
+            raise ValueError(f"{as_json(found)} is not one of {', '.join(known)}")
+        return found
+
+    return check
 
 
 def check_weights(folder: Path, kind: Literal["adapter", "model"] = "adapter") -> None:
@@ -171,18 +246,3 @@ def _other_model(one: str, other: str) -> bool:
         return False
     first, second = (name.rpartition("/")[2].casefold() for name in names)
     return first != second
-
-
-def _one_of(found: Any, key: str, known: tuple[str | None, ...]) -> Any:
-    """One of the known values; None, which older runs leave out, stands for the first."""
-    if found is None:
-        return known[0]
-    if found not in known:
-        raise TypeError(f"{key} is {found!r:.40}, not one of {', '.join(map(str, known))}")
-    return found
-
-
-def _typed(found: object, key: str, kind: type[_T]) -> _T:
-    if not isinstance(found, kind) or isinstance(found, bool):
-        raise TypeError(f"{key} is {found!r:.40}, not {kind.__name__}")
-    return found

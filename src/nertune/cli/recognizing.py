@@ -127,7 +127,7 @@ def _parity(options: argparse.Namespace) -> int:
             report=lambda what, done, total: meter.update(done, total=total, what=what),
         )
     if options.json:
-        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
     else:
         stdout.print("\n".join(found.lines()), markup=False, soft_wrap=True)
     return 0 if found.equal else 3
@@ -146,7 +146,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         recognizer, documents, run=run, task=options.task, source=Path(options.data), measure=options.measure
     )
     if options.json:
-        print(json.dumps(written, ensure_ascii=False, indent=2))
+        print(json.dumps(written, ensure_ascii=False, indent=2, allow_nan=False))
         return 0
     from nertune.evaluate.reliability import label_table, quality_line, threshold_table
     from nertune.terminal import stderr, stdout

@@ -100,7 +100,7 @@ def _print_scores(evaluation: Any, table: str) -> None:
 def show_scores(evaluation: Any, options: argparse.Namespace) -> None:
     """An evaluation on stdout, as --json and --table have it; then, on stderr, where --out has its report."""
     if options.json:
-        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2))
+        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
         return
     _print_scores(evaluation, options.table)
     if options.out:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from nertune.errors import RunError
 from nertune.generate.lora import LowRank, read_lora
+from nertune.models.fitting import check_tensors, targeted_layers
 from nertune.models.matmul import matmul_nt
+from nertune.safety import read_adapter_config
 
 __all__ = ["Adapters"]
 
@@ -37,9 +39,16 @@ class Adapters:
         head = model.get_output_embeddings()
         layers: dict[str, dict[str, LowRank]] = {}
         for name, folder in folders.items():
-            for path, part in read_lora(folder).items():
+            parts = read_lora(folder)
+            expected = targeted_layers(model, read_adapter_config(Path(folder)).value)
+            check_tensors(Path(folder), expected=_tensors(expected), found=_tensors(parts))
+            for path, part in parts.items():
                 _check_fits(Path(folder), path, part, modules.get(path), head)
                 a_RI, b_OR = (matrix.to(model.device, model.dtype) for matrix in (part.a_RI, part.b_OR))
+                if not bool(a_RI.isfinite().all() and b_OR.isfinite().all()):
+                    raise RunError(
+                        f"{folder}: the adapter's numbers for {path} are too large for {model.dtype}; use float32"
+                    )
                 layers.setdefault(path, {})[name] = LowRank(a_RI, b_OR, part.scale)
         for path, parts in layers.items():
             modules[path].register_forward_hook(partial(self._add, parts))
@@ -85,6 +94,11 @@ class Adapters:
                 a_RI, b_OR, scale = parts[name]
                 inner_SR = matmul_nt(x_SI[rows], a_RI)
                 y_SO[rows].addmm_(inner_SR, b_OR.T, alpha=scale)
+
+
+def _tensors(layers: Iterable[str]) -> set[str]:
+    """The names of the layers' tensors in PEFT's file."""
+    return {f"base_model.model.{layer}.lora_{side}.weight" for layer in layers for side in "AB"}
 
 
 def _check_fits(folder: Path, path: str, part: LowRank, module: Any, head: nn.Module) -> None:

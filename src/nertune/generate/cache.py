@@ -121,6 +121,12 @@ class SequenceCache:
         self._prefixes.pop()
         return moves
 
+    @torch.inference_mode()
+    def wipe(self, slot: int) -> None:
+        """Remove what a slot holds for good: a NaN there would spoil the next sequence, for a weight of 0 does not undo it."""
+        for states in (*self._keys.values(), *self._values.values()):
+            states[slot].zero_()
+
     def _first(self, slot: int) -> int:
         """The first slot of the prefix that a slot has."""
         while slot > 0 and self._prefixes[slot - 1] is self._prefixes[slot]:

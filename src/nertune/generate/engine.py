@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nertune.errors import InputError
+from nertune.errors import InputError, NotFiniteError
 from nertune.schema import StopReason
 
 __all__ = ["Completion", "Engine", "Outcome", "Request", "ScriptedEngine", "Stepping"]
@@ -66,7 +66,7 @@ class Engine(Protocol):
         ...
 
 
-Outcome = Completion | InputError
+Outcome = Completion | InputError | NotFiniteError
 """What comes of a request: its answer, or why it has none."""
 
 

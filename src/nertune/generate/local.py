@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nertune.errors import InputError
+from nertune.errors import InputError, NotFiniteError
 from nertune.generate.adapters import Adapters
 from nertune.generate.allocator import give_back_large_blocks
 from nertune.generate.cache import Move, PrefixStates, SequenceCache
@@ -79,7 +79,8 @@ class LocalEngine:
 
     @torch.inference_mode()
     def generate(self, requests: Items[Request], *, done: Callable[[int], None] | None = None) -> list[Completion]:
-        """Raises InputError for a request that does not fit into the model's context, or whose grammar cannot be used."""
+        """Raises InputError for a request that does not fit into the model's context, or whose grammar cannot be used, and
+        NotFiniteError where the model's numbers are not finite."""
         for number, request in enumerate(requests, 1):
             self.check(request, number)
         if not self.shares_prefix:
@@ -96,7 +97,7 @@ class LocalEngine:
                 self._prefixes.clear()  # as far as anybody knows they are to blame
                 raise
             for key, outcome in ended.items():
-                if isinstance(outcome, InputError):
+                if not isinstance(outcome, Completion):
                     raise outcome
                 completions[key] = outcome
             if done and ended:
@@ -226,7 +227,8 @@ class Decoding:
     def step(self) -> dict[Hashable, Outcome]:
         """Let in what fits and call the model once; returns the answers that are finished.
 
-        A request whose grammar cannot be used, or followed, has an InputError for an answer; the others go on.
+        A request whose grammar cannot be used, or followed, has an InputError for an answer, and one at which the model's
+        numbers are not finite a NotFiniteError; the others go on.
         """
         outcomes: dict[Hashable, Outcome] = {}
         self._enter(outcomes)
@@ -241,9 +243,10 @@ class Decoding:
             end = start + len(layout.options)
             try:
                 kept = sequence.accept(chosen[start:end], logprobs[start:end])
-            except InputError as error:
+            except (InputError, NotFiniteError) as error:
                 outcomes[self._keys[slot]] = error
                 kept = len(layout.ids)
+                self._cache.wipe(slot)
             self._cache.forget(slot, len(layout.ids) - kept)
             start = end
         for slot in reversed(range(len(active))):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Literal
 
-from nertune.errors import EngineFailedError, EngineStoppedError, InputError, QueueFullError
+from nertune.errors import EngineFailedError, EngineStoppedError, InputError, NotFiniteError, QueueFullError
 from nertune.generate.engine import Completion, Engine, Outcome, Request, Stepping
 
 __all__ = ["EngineLoop", "Job", "Progress", "State", "WholeAnswers"]
@@ -255,7 +255,7 @@ class EngineLoop:
         outcome = None
         while outcome is None:
             outcome = stepping.step().get("probe")
-        if isinstance(outcome, InputError):
+        if not isinstance(outcome, Completion):
             raise outcome
 
     def _take_in(self) -> bool:
@@ -343,7 +343,7 @@ class WholeAnswers:
         requests = [self._waiting.pop(key) for key in keys]
         try:
             return dict(zip(keys, self._engine.generate(requests), strict=True))
-        except InputError as error:
+        except (InputError, NotFiniteError) as error:
             if len(keys) == 1:
                 return {keys[0]: error}
         return {key: self._alone(request) for key, request in zip(keys, requests, strict=True)}
@@ -354,5 +354,5 @@ class WholeAnswers:
     def _alone(self, request: Request) -> Outcome:
         try:
             return self._engine.generate([request])[0]
-        except InputError as error:
+        except (InputError, NotFiniteError) as error:
             return error

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nertune.generate.engine import Completion, Request
-from nertune.generate.sequence import constraint_of
+from nertune.generate.sequence import check_finite, constraint_of
 from nertune.models.grammar import Constraint, Vocabulary
 from nertune.schema import StopReason
 
@@ -43,7 +43,10 @@ def generate_plain(model: Any, batch: Sequence[Request], vocabulary: Vocabulary 
         end = next((place for place, token in enumerate(ids) if token in request.stop_ids), len(ids))
         answer = ids[: min(end, request.max_new_tokens)]
         stop: StopReason = "end" if len(answer) < min(len(ids), request.max_new_tokens) else "length"
-        completions.append(Completion(tuple(answer), stop, record.of(number, [*ids[:end], *ids[end : end + 1]])))
+        logprobs = record.of(number, [*ids[:end], *ids[end : end + 1]])
+        for logprob in logprobs:
+            check_finite(logprob)
+        completions.append(Completion(tuple(answer), stop, logprobs))
     return completions
 
 

@@ -8,6 +8,7 @@ text back.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import re
 import threading
@@ -30,6 +31,7 @@ _STRUCTURED = (0, 11)
 _PLAIN = {"repetition_penalty": 1.0, "min_p": 0.0}
 _THOUGHT = re.compile(r"\s*<think>.*?</think>\s*", re.S)
 _WRAP = "entities"
+_ABOVE_ONE = 1e-3  # of a logprob that is 0 but for rounding
 
 
 class RemoteEngine:
@@ -129,7 +131,7 @@ class RemoteEngine:
         ids = getattr(choice, "token_ids", None)
         if ids is None:  # before vLLM 0.10.2
             return Completion((), stop, text=choice.text or "")
-        chances = getattr(choice.logprobs, "token_logprobs", None) or ()
+        chances = _chances(choice, about=f"{about}{self.endpoint.url}")
         end = len(ids) - 1 if ids and ids[-1] in request.stop_ids else len(ids)
         return Completion(tuple(ids[:end]), stop, logprobs=tuple(chances[: len(ids)]))
 
@@ -223,3 +225,16 @@ def _unwrapped(text: str) -> str:
         return json.dumps(json.loads(text)[_WRAP], ensure_ascii=False)
     except (ValueError, KeyError, TypeError, RecursionError):
         return text
+
+
+def _chances(choice: Any, *, about: str) -> tuple[float, ...]:
+    """The logprobs of an answer's tokens; empty where the server does not tell. Raises EndpointError for what cannot be."""
+    chances = tuple(getattr(choice.logprobs, "token_logprobs", None) or ())
+    if None in chances:
+        return ()
+    if not all(math.isfinite(chance) and chance < _ABOVE_ONE for chance in chances):
+        raise EndpointError(
+            f"{about}: the server answers with probabilities that are not finite or above 1: its model is damaged, or runs in "
+            "a type that is too small for its numbers"
+        )
+    return chances

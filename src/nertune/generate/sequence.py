@@ -8,16 +8,18 @@ with greedy choices; drafts copied from the prompt as in Saxena's prompt lookup 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Items
 from typing import NamedTuple
 
 import numpy as np
 
+from nertune.errors import NotFiniteError
 from nertune.generate.engine import Completion, Request
 from nertune.models.grammar import Constraint, Ids, Vocabulary
 from nertune.schema import StopReason
 
-__all__ = ["Layout", "Sequence", "constraint_of"]
+__all__ = ["Layout", "Sequence", "check_finite", "constraint_of"]
 
 
 def constraint_of(request: Request, vocabulary: Vocabulary | None) -> Constraint | None:
@@ -27,6 +29,15 @@ def constraint_of(request: Request, vocabulary: Vocabulary | None) -> Constraint
     if vocabulary is None:
         raise ValueError("a request with a grammar needs an engine that knows its tokenizer")
     return vocabulary.constraint(request.grammar, request.stop_ids, foreign=request.foreign)
+
+
+def check_finite(logprob: float) -> None:
+    """Raises NotFiniteError where a token was chosen among numbers of which some are NaN or infinite."""
+    if not math.isfinite(logprob):
+        raise NotFiniteError(
+            "the model's output is not finite (NaN or infinite), so its answer means nothing: its weights are damaged, or its "
+            "numbers are too large for the type it runs in; try float32 (--dtype float32), or restore the model's files"
+        )
 
 
 class Layout(NamedTuple):
@@ -81,7 +92,10 @@ class Sequence:
         return self._layout
 
     def accept(self, chosen: Items[int], logprobs: Items[float]) -> int:
-        """Take the model's choices, one for each of the layout's options; returns how many states are to be kept."""
+        """Take the model's choices, one for each of the layout's options; returns how many states are to be kept.
+
+        Raises InputError where its grammar cannot be followed, NotFiniteError where the model's numbers are not finite.
+        """
         layout = self._layout
         draft = layout.ids[layout.decided :]
         if not layout.options:
@@ -89,6 +103,7 @@ class Sequence:
             return layout.decided
         kept = 0
         for token, logprob in zip(chosen, logprobs, strict=True):
+            check_finite(logprob)
             self._logprobs.append(logprob)
             if token in self.request.stop_ids:
                 self._stop = "end"

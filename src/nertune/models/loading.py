@@ -91,11 +91,21 @@ def load_model(
     if quantize:
         options = _four_bits(dtype) | {"device_map": {"": device}}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            resolved, use_safetensors=True, trust_remote_code=remote_code_trusted(), **options
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            resolved,
+            use_safetensors=True,
+            trust_remote_code=remote_code_trusted(),
+            output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError, KeyError) as error:
         raise _not_loadable(name, error) from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise UnknownModelError(
+            f"model {name!r} cannot be loaded: it lacks {len(missing):,} tensors, among them {', '.join(missing[:3])}, which "
+            "would be made up at random. Download it anew, or name the whole model"
+        )
     if device == "cpu":
         quicken(model)
     if not quantize:

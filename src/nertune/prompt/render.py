@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 
 __all__ = ["PromptSpec", "Renderer", "Row"]
+
+_KINDS = {str: "text", list: "list", Mapping: "table"}
 
 
 class Row(NamedTuple):
@@ -73,12 +75,35 @@ class PromptSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PromptSpec:
-        answer = dict(value["answer"])
+        """Raises InputError for what is no description of a prompt, with the key that is wrong."""
+        if not isinstance(value, Mapping):
+            raise InputError("a prompt is a table with user, labels and answer")
+        answer = _typed(value, "answer", Mapping)
+        system = None if value.get("system") is None else _typed(value, "system", str)
+        labels = _typed(value, "labels", list)
+        _all_texts("labels", labels)
+        tables = [_typed(value, key, Mapping) if key in value else {} for key in ("display", "descriptions")]
+        for key, table in zip(("display", "descriptions"), tables, strict=True):
+            _all_texts(key, [*table, *table.values()])
+        options = {key: option for key, option in answer.items() if key != "format"}
         return cls(
-            PromptTemplate(user=value["user"], system=value["system"]),
-            LabelSet(tuple(value["labels"]), value.get("display", {}), value.get("descriptions", {})),
-            answer_format(answer.pop("format"), answer),
+            PromptTemplate(user=_typed(value, "user", str), system=system),
+            LabelSet(tuple(labels), *tables),
+            answer_format(_typed(answer, "format", str), options),
         )
+
+
+def _typed(value: Mapping[str, Any], key: str, kind: Any) -> Any:
+    if key not in value:
+        raise InputError(f"{key} is missing")
+    if not isinstance(value[key], kind):
+        raise InputError(f"{key} is no {_KINDS[kind]}")
+    return value[key]
+
+
+def _all_texts(key: str, found: Iterable[Any]) -> None:
+    if not all(isinstance(item, str) for item in found):
+        raise InputError(f"{key} holds something else than texts")
 
 
 class Renderer:

@@ -16,11 +16,34 @@ __all__ = ["ADAPTER_CONFIG", "AdapterConfig", "check_no_code", "check_sizes", "r
 
 ADAPTER_CONFIG = "adapter_config.json"
 _LARGEST_RANK = 65_536
+_LARGEST_ALPHA = 1_000_000
 _LARGEST_SIZE = 2**31
 _MOST_LAYERS = 10_000
 _MOST_NAMES = 10_000
 # Names, and what PEFT writes for experts that lie in one tensor: `.*\.gate_up_proj`. One star is at most quadratic.
 _NAME_PATTERN = re.compile(r"\^?(?:\.\*)?(?:\\\.|[\w.])*")
+# What PEFT 0.21 writes for LoRA. Other keys are of versions of the future, and of kinds of adapters that they bring.
+# fmt: off
+_KEYS = frozenset({
+    "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path", "bias",
+    "corda_config", "ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode",
+    "init_lora_weights", "kasa_config", "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config",
+    "lora_alpha", "lora_bias", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core", "modules_to_save",
+    "monteclora_config", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+    "runtime_config", "target_modules", "target_parameters", "task_type", "trainable_token_indices", "use_bdlora",
+    "use_dora", "use_qalora", "use_rslora", "velora_config",
+})
+# fmt: on
+# Kinds of LoRA that act otherwise than by a sum, or only on some tokens: merged or not, they would give other answers.
+_OTHER_KINDS = {
+    "alora_invocation_tokens": "an activated LoRA (aLoRA), which acts only after its invocation tokens",
+    "arrow_config": "a router among adapters (Arrow)",
+    "kasa_config": "a KaSA adapter",
+    "monteclora_config": "a MonteCLoRA adapter",
+    "use_bdlora": "a block-diagonal LoRA (BD-LoRA)",
+    "use_qalora": "a QALoRA adapter",
+    "velora_config": "a VeLoRA adapter",
+}
 # Ways to draw the first weights that leave the base model as it is; others change it when PEFT loads the adapter.
 _HARMLESS_STARTS = ("gaussian", "orthogonal", "eva")
 _SIZES: tuple[str, ...]
@@ -78,6 +101,14 @@ def _check_code(value: Mapping[str, Any]) -> None:
         raise _RefusedError(
             f"init_lora_weights {start!r:.40} changes the base model when it is loaded; convert the adapter to plain LoRA"
         )
+    for key, found in value.items():
+        if found and key in _OTHER_KINDS:
+            raise _RefusedError(f"{key} makes it {_OTHER_KINDS[key]}, which is not available here")
+        if found and key not in _KEYS:
+            raise _RefusedError(
+                f"{key:.60} is no setting that is known here (PEFT {value.get('peft_version') or 'of another version'!s:.20} "
+                "wrote it), and may make it another kind of adapter. If it means nothing for this one, remove the key"
+            )
     if value.get("layer_replication"):
         raise _RefusedError("layer_replication makes another model of its base; it is not available here")
 
@@ -97,6 +128,8 @@ def _adapter_config(value: Mapping[str, Any]) -> AdapterConfig:
     for alpha in (value["lora_alpha"], *_pattern(value, "alpha_pattern")):
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
             raise TypeError(f"lora_alpha is {alpha!r:.40}, not a number")
+        if not 0 < alpha <= _LARGEST_ALPHA:
+            raise ValueError(f"lora_alpha is {alpha:g}, and it is above 0 and at most {_LARGEST_ALPHA:,}")
     for key in ("use_dora", "use_rslora", "lora_bias"):
         if not isinstance(value.get(key) or False, bool):
             raise TypeError(f"{key} is {value[key]!r:.40}, neither true nor false")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nertune.errors import RunError
 
-__all__ = ["boundary", "check_link", "parse_json", "read_json", "regular_file"]
+__all__ = ["as_json", "boundary", "check_format", "check_link", "parse_json", "read_json", "regular_file"]
 
 MEGABYTE = 1_000_000
 _JSON_BYTES = 10 * MEGABYTE
+_SHOWN = 40  # characters
 
 
 def boundary(folder: Path) -> Path:
@@ -84,6 +86,22 @@ def parse_json(content: bytes, *, strict: bool) -> Any:
         return json.loads(content.decode("utf-8"), **rules)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def as_json(found: object) -> str:
+    """A value of a JSON file as it stands there, for messages: forty characters at most."""
+    written = json.dumps(found, ensure_ascii=False)
+    return written if len(written) <= _SHOWN else written[: _SHOWN - 1] + "…"
+
+
+def check_format(path: Path, value: Mapping[str, Any], known: int) -> None:
+    """Raises RunError where a file of nertune's own is written in another format than this version reads."""
+    found = value.get("format")
+    if type(found) is not int:
+        what = f"format is {as_json(found)}, not the number {known}" if "format" in value else "format is missing"
+        raise RunError(f"{path}: damaged: {what}. Restore it, or make it again")
+    if found != known:
+        raise RunError(f"{path}: written in format {found}, this version reads {known}: use the version that wrote it")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

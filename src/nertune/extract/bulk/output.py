@@ -120,7 +120,9 @@ class Output:
             else:
                 written += 1
                 cut += outcome.prediction.cut
-                self._lines.append(json.dumps(outcome.prediction.to_json(), ensure_ascii=False).encode() + b"\n")
+                self._lines.append(
+                    json.dumps(outcome.prediction.to_json(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+                )
         self.standing = Standing(row, offset, written, failed, cut, now.bytes, now.failed_bytes)
         self._between = True
         if time.monotonic() - self._promised >= _SECONDS:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeAlias
 
-from nertune.errors import InputError, NertuneError
+from nertune.errors import InputError, NertuneError, NotFiniteError
 from nertune.extract.trace import Trace
 from nertune.schema import Prediction, SourceText
 
@@ -75,7 +75,7 @@ def recognize(
         try:
             predictions = recognizer.extract_many([chunk[place].text for place in places], **options)
         except Exception as error:
-            if isinstance(error, NertuneError) and type(error) is not InputError:
+            if isinstance(error, NertuneError) and type(error) not in (InputError, NotFiniteError):
                 raise  # a server, a model's name, a package: it is no text that is refused
             if len(places) > 1:
                 half = len(places) // 2
@@ -104,4 +104,4 @@ def refused(row: SourceText) -> Outcome:
 def told(error: Exception) -> str:
     """Why a text could not be used, for the one text that was given."""
     message = str(error).removeprefix("text 1: ")
-    return message if isinstance(error, InputError) else f"{type(error).__name__}: {message}"
+    return message if isinstance(error, NertuneError) else f"{type(error).__name__}: {message}"
