@@ -113,7 +113,7 @@ def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
 def test_answer_options_come_back(tmp_path: Path) -> None:
     answer = answer_format("jsonl", {"nothing": "无", "text_key": "t", "distinct": True})
     spec = PromptSpec(PromptTemplate('{"a": {labels}} {text}\n', None), LabelSet(("𠮷",)), answer)
-    manifest = RunManifest("Qwen/Qwen2-1.5B-Instruct", spec, "0" * 64, (), 1)
+    manifest = RunManifest("Qwen/Qwen2-1.5B-Instruct", spec, "0" * 64, (1,), 1)
     manifest.write(tmp_path)
     assert RunManifest.read(tmp_path) == manifest
     assert "𠮷" in (tmp_path / MANIFEST).read_text(encoding="utf-8")

@@ -54,7 +54,14 @@ class Source:
 
     def rows(self, after: Place = BEGINNING) -> Iterator[SourceText]:
         """Raises what `read_texts` does."""
-        return read_texts(self.path, whole=self.whole, form=self.form, keys=self.keys, after=after)
+        return read_texts(
+            self.path,
+            whole=self.whole,
+            form=self.form,
+            keys=self.keys,
+            after=after,
+            note=lambda told: line(f"nertune: {told}"),
+        )
 
     def chunks(self, after: Place = BEGINNING) -> Iterator[Chunk]:
         """The same in chunks."""

@@ -140,7 +140,7 @@ class RunManifest:
             tasks=prompts,
         )
         if fields.problems:
-            raise RunError(f"{path}: damaged: {'; '.join(fields.problems)}. Restore it, or train again")
+            raise RunError(f"{path}: damaged ({'; '.join(fields.problems)}); train again or restore it")
         return manifest
 
 

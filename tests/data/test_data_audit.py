@@ -68,6 +68,10 @@ def found(report: Report) -> dict[str, tuple[int, list[tuple[str, str]]]]:
 # Rows that follow the clean ones, so that the first of them is line 4; and what is found, nothing else being found.
 CASES = {
     "span-moved": ([marked("去[海宁路|address]", text="我们今天去海宁路")], [("a.jsonl:4", "我们今天去▸海宁路◂")]),
+    "span-ambiguous": (
+        [{"text": "王丁和王丁", "entities": [entity(1, 4, "name", "王丁")]}],
+        [("a.jsonl:4", "▸王丁◂和王丁")],
+    ),
     "span-mismatch": (
         [marked("去[海宁路|address]", text="我们今天去河南路")],
         [("a.jsonl:4", "我们今天去河南路")],
@@ -320,8 +324,8 @@ def test_offsets_are_judged_by_the_convention_of_the_file(tmp_path):
     ]
     single = {"text": "王丁丁和李", "entities": [entity(4, 4, "name", "李"), entity(1, 0, "name", "丁")]}
     report = report_of(tmp_path, [*inclusive, single])
-    assert found(report) == {"span-empty": (1, [("a.jsonl:4", "王丁丁和李")])}
-    assert report.of("span-empty").places[0].detail == "name '丁' at [1, 0]"
+    assert found(report) == {"span-moved": (1, [("a.jsonl:4", "王▸丁◂丁和李")])}
+    assert report.of("span-moved").places[0].detail == "name: the file says [1, 0]"
 
 
 def test_of_many_places_the_first_are_listed_and_all_are_counted(tmp_path):

@@ -226,3 +226,26 @@ def test_options_of_the_command_line_are_checked(column: Column, capsys: object)
     assert "--column tag: give NAME=COLUMN, such as tag=2" in capsys.readouterr().err  # type: ignore[attr-defined]
     assert main(["data", "convert", str(column(MSRA)), "x", "--scheme", "bio"]) == 2
     assert "entities has no tags" in capsys.readouterr().err  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("San Tellmo _ O B-LOC", "'San Tellmo _ O B-LOC' has 5 columns, and most lines have 4"),
+        ("Tellmo B-LOC", "'Tellmo B-LOC' has 2 columns, and most lines have 4"),
+    ],
+)
+def test_a_row_of_other_columns_than_the_rest_is_an_error_with_its_line(column: Column, row: str, said: str) -> None:
+    path = column(f"En _ O O\nla _ O O\n{row}\n. _ O O\n")
+    with pytest.raises(DataError, match=rf"x\.conll:3: {said}"):
+        read(path)
+
+
+def test_whole_sentences_that_are_one_token_are_a_doubt(column: Column) -> None:
+    path = column("新车剐蹭,受损(护栏).无需报警 -X- _ B-护栏\n\n路面积水,无人受伤 -X- _ O\n\n好 -X- _ O\n\n")
+    corpus = read(path)
+    assert len(corpus.documents) == 3
+    (doubt,) = corpus.doubts
+    assert "2 of 3 sentences are a single token, such as 新车剐蹭,受损(护栏).无需报警" in doubt
+    assert doubt in corpus.notes
+    assert read(column("方 B-PER\n鹏 I-PER\n\n好 O\n\n")).doubts == ()

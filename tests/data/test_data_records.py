@@ -59,8 +59,6 @@ def test_directory(tmp_path: Path) -> None:
         (codecs.BOM_UTF8, None, "is empty: no records in it"),
         (b"\n  \n\t\r\n", None, "holds only blank lines"),
         (b"[ ]", 1, "the array is empty: no records in it"),
-        ('{"text": "a"}'.encode("utf-16"), 1, "is UTF-16; convert with: iconv -f UTF-16 -t UTF-8"),
-        ('{"text": "a"}'.encode("utf-16-be"), 1, "is UTF-16; convert with"),
         (GOOD + b'{"text": "a\0b"}\n', 2, "holds a NUL byte"),
         (GOOD + '{"text": "实体"}\n'.encode("gb18030"), 2, "looks like GB18030/GBK; convert with: iconv -f GB18030"),
         (b"[" + GOOD + b",\n" + '{"text": "实体"}]'.encode("gbk"), 3, "is not UTF-8 (0xCC, byte 13 of the line)"),

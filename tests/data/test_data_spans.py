@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nertune.data.spans import HALF_OPEN, INCLUSIVE, Convention, Placing, RawDocument, RawMention, unit_index
+from nertune.data.spans import HALF_OPEN, INCLUSIVE, Convention, Moved, Placing, RawDocument, RawMention, unit_index
 from nertune.schema import Document
 
 TEXT = "在北京😀的上海和北京"
@@ -67,23 +67,54 @@ def test_the_majority_of_the_file_wins_and_the_rest_is_counted() -> None:
     off = raw(
         RawMention("x", 5, 6, "上海"),  # once in the text: re-anchored, and then given twice
         RawMention("y", 4, 6, "上海"),  # re-anchored
-        RawMention("x", 2, 4, "北京"),  # twice in the text: left out
+        RawMention("x", 2, 4, "北京"),  # twice in the text: the nearer of the two
         RawMention("x", 0, 2, "南京"),  # nowhere: left out
         RawMention("x", 5, 7, "上海"),
     )
     placed = place([sound, off], limit=None, preferred=INCLUSIVE)
-    assert [(e.label, e.start, e.end) for e in placed.documents[1].entities] == [("x", 5, 7), ("y", 5, 7)]
+    assert [(e.label, e.start, e.end) for e in placed.documents[1].entities] == [("x", 1, 3), ("x", 5, 7), ("y", 5, 7)]
     assert placed.notes == (
-        "spans: half-open, by 3 of 7 mentions (inclusive 1, one-based half-open 1); "
-        "no convention fits most of them, so check the file",
-        "4 mentions did not match the slice: 2 re-anchored (the surface occurs once), 2 left out",
+        "spans: starts from zero, by 4 of 7 mentions; their ends follow no convention",
+        "4 mentions did not match the slice: 1 taken at their start, where the surface stands and only the end is wrong, "
+        "1 re-anchored (the surface occurs once), 1 re-anchored at the nearest of several occurrences, 1 left out",
+        "re-anchored where there was a choice: 北京 at [1, 3), of 2 places",
         "1 mention given twice, kept once",
     )
 
 
 def test_overlapping_occurrences_count_as_two() -> None:
     placed = place([raw(RawMention("x", 3, 9, "aa"), text="aaa")], limit=None, preferred=HALF_OPEN)
-    assert placed.documents[0].entities == ()
+    assert [(e.start, e.end) for e in placed.documents[0].entities] == [(1, 3)]
+    assert "of 2 places" in placed.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "surface", "start", "end"),
+    [
+        ("New\nYork city", "New York", 0, 8),
+        ("在北 京市", "北京市", 1, 5),
+        ("ＡＢＣ公司", "ABC公司", 0, 5),
+        ("cafe\u0301 noir", "caf\u00e9", 0, 5),
+        ("a\r\nb", "a\nb", 0, 4),
+    ],
+)
+def test_a_surface_of_another_form_is_its_slice(text: str, surface: str, start: int, end: int) -> None:
+    placed = place([raw(RawMention("x", start, end, surface), text=text)], limit=None, preferred=HALF_OPEN)
+    (entity,) = placed.documents[0].entities
+    assert (entity.start, entity.end, entity.text) == (start, end, text[start:end])
+    assert "1 mention taken as the text has it" in placed.notes[-1]
+
+
+@pytest.mark.parametrize("origin", [0, 1])
+def test_starts_that_are_right_are_enough(origin: int) -> None:
+    """Ends of start + length - 2, which is no convention, and surfaces that occur several times."""
+    text = "北京和北京和上海，北京人在上海"
+    starts = [(0, "北京"), (3, "北京"), (9, "北京人"), (6, "上海"), (13, "上海")]
+    mentions = [RawMention("x", at + origin, at + origin + len(word) - 2, word) for at, word in starts]
+    placed = place([raw(*mentions, text=text)], limit=None, preferred=HALF_OPEN)
+    assert {(e.start, e.text) for e in placed.documents[0].entities} == set(starts)
+    counted = "from one" if origin else "from zero"
+    assert placed.notes[0] == f"spans: starts {counted}, by 5 of 5 mentions; their ends follow no convention"
 
 
 @pytest.mark.parametrize("preferred", [HALF_OPEN, INCLUSIVE])
@@ -109,10 +140,10 @@ def test_a_mention_without_surface_follows_the_file() -> None:
     assert [e.text for e in placed.documents[0].entities] == ["北京", "上海"]
 
 
-def test_negative_and_empty_spans_are_never_placed() -> None:
+def test_negative_and_empty_spans_are_never_taken_as_they_are() -> None:
     mentions = (RawMention("x", -2, 3, "北京"), RawMention("x", 3, 1, ""), RawMention("x", 5, 7, "上海"))
     placed = place([raw(*mentions)], limit=None, preferred=HALF_OPEN)
-    assert [e.text for e in placed.documents[0].entities] == ["上海"]
+    assert [(e.start, e.text) for e in placed.documents[0].entities] == [(1, "北京"), (5, "上海")]
 
 
 def test_no_mentions_no_notes() -> None:
@@ -153,14 +184,15 @@ def test_a_row_says_what_became_of_each_mention() -> None:
     again, nowhere = RawMention("x", 5, 7, "上海"), RawMention("x", 0, 2, "南京")
     (row,) = Placing(HALF_OPEN).rows([raw(sound, off, again, nowhere)])
     assert [e.text for e in row.document.entities] == ["北京", "上海"]
-    assert (row.moved, row.twice, row.lost) == ((off,), (again,), (nowhere,))
+    assert (row.moved, row.twice, row.lost) == ((Moved(off, 5, 7),), (again,), (nowhere,))
 
 
 def test_a_fixed_convention_is_not_put_to_the_vote() -> None:
     inclusive = raw(RawMention("x", 1, 2, "北京"), RawMention("x", 5, 6, "上海"))
     placing = Placing(HALF_OPEN, elects=False)
     (row,) = placing.rows([inclusive])
-    assert row.lost == inclusive.mentions[:1], "twice in the text, so it cannot be moved"
+    assert [(e.start, e.end) for e in row.document.entities] == [(1, 3), (5, 7)]
+    assert any("2 taken at their start" in note for note in placing.notes())
     assert not any(note.startswith("spans:") for note in placing.notes())
 
 

@@ -214,3 +214,27 @@ def test_stdin_of_any_form_but_parquet(monkeypatch):
     assert [row.text for row in read_texts("-", after=Place(1, None))] == ["b"]
     with pytest.raises(InputError, match="Parquet cannot be read from stdin"):
         list(read_texts("-", form="parquet"))
+
+
+def test_columns_that_stand_twice_or_without_a_name_are_named(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text("id,text,text\n1,a,b\n")
+    with pytest.raises(DataError, match=r"texts\.csv:1: has 2 columns 'text' \(2, 3\).*--text-key"):
+        list(read_texts(str(path)))
+    path.write_text("id,text,id\n1,a,b\n")
+    with pytest.raises(DataError, match=r"has 2 columns 'id' \(1, 3\).*--id-key"):
+        list(read_texts(str(path)))
+    path.write_text("id,text,n,,n\n1,a,b,c,d\n")
+    notes: list[str] = []
+    assert [row.text for row in read_texts(str(path), note=notes.append)] == ["a"]
+    assert notes == [
+        f"{path}: columns that stand more than once, and are not read: 'n'",
+        f"{path}: columns without a name, and not read: 4",
+    ]
+
+
+def test_a_binary_id_of_parquet_is_named(tmp_path):
+    path = _parquet(tmp_path / "texts.parquet", [{"id": b"\xff", "text": "a"}])
+    with pytest.raises(DataError, match=r"the column id, which is each row's id, holds bytes \(binary\).*--id-key"):
+        list(read_texts(str(path)))
+    assert [(row.id, row.text) for row in read_texts(str(path), keys=Keys(id="other"))] == [(None, "a")]

@@ -39,13 +39,16 @@ class Corpus:
     """Documents read from a file, the format they were in, and notes for people on what the reader decided.
 
     `left_out`: how many mentions have no place in their text, or are in pieces, and how many documents could not be read,
-    together; the notes say which.
+    together; the notes say which. `emptied`: the numbers, from 0, of documents that lost all of their mentions, so that they
+    look as if nothing were in them. `doubts`: reasons not to train on the file as it is.
     """
 
     documents: tuple[Document, ...]
     format: str
     notes: tuple[str, ...] = ()
     left_out: int = 0
+    emptied: frozenset[int] = frozenset()
+    doubts: tuple[str, ...] = ()
 
     @property
     def labels(self) -> LabelSet:
@@ -58,7 +61,7 @@ class Reading:
 
     def __init__(self, source: Source, format: Format, options: ReadOptions) -> None:
         self.format = format.name
-        self._notes: list[str] = []
+        self._notes: list[str] = [] if source.encoding == "utf-8" else [f"read as {source.encoding.upper()}"]
         if options.offsets is not None and not format.elects:
             raise source.error(f"{format.name} has one way to count; leave out what its offsets count")
         for name, option, formats in _ONLY_FOR:
@@ -80,7 +83,12 @@ class Reading:
     def notes(self) -> tuple[str, ...]:
         """Notes for people on what the reader decided and had to leave out so far."""
         missed = [_missed_note(self.missed)] if self.missed else []
-        return (*self._placing.notes(), *self._notes, *missed)
+        return (*self._placing.notes(), *self._notes, *missed, *self.doubts())
+
+    def doubts(self) -> tuple[str, ...]:
+        """Reasons not to train on the file as it is, as far as it was read."""
+        placing = self._placing.doubt
+        return (*self._options.doubts, *([placing] if placing else []))
 
     @property
     def missed(self) -> Sequence[Missed]:
@@ -138,11 +146,21 @@ def read(path: str | os.PathLike[str], *, answers: Answers | None = None, **sett
     """The documents of an annotated file, with half-open spans in code points. Keywords and errors as `open_rows` has."""
     with open_rows(path, answers=answers, **settings) as reading:
         documents: list[Document] = []
+        emptied: set[int] = set()
         lost = 0
         for row in reading:
+            if row.lost and not row.document.entities:
+                emptied.add(len(documents))
             documents.append(row.document)
             lost += len(row.lost)
-        return Corpus(tuple(documents), reading.format, reading.notes(), left_out=lost + len(reading.missed))
+        return Corpus(
+            tuple(documents),
+            reading.format,
+            reading.notes(),
+            left_out=lost + len(reading.missed),
+            emptied=frozenset(emptied),
+            doubts=reading.doubts(),
+        )
 
 
 def detect(path: str | os.PathLike[str], *, answers: Answers | None = None) -> str:

@@ -19,6 +19,7 @@ from nertune.data.decoding import decoded, opened, without_bom
 from nertune.data.strict_json import check_strings, decode_at, fail, skip_space
 from nertune.data.wording import EXCERPT, describe, listed, shortened
 from nertune.errors import DataError, InputError
+from nertune.files import as_utf8
 from nertune.schema import LabelSet
 
 __all__ = [
@@ -108,7 +109,8 @@ def iter_records(path: str | os.PathLike[str]) -> Generator[Record, None, None]:
     directory, an empty file, an encoding other than UTF-8, NUL or lone surrogates, broken JSON, records that are not
     objects. NotJsonError (a DataError) when the file begins with neither `{` nor `[`.
     """
-    with opened(path) as file:
+    with opened(path) as found:
+        file, _ = as_utf8(found, path)
         yield from records_of(file, os.fspath(path))
 
 

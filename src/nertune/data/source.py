@@ -23,6 +23,7 @@ from nertune.data.records import Record, records_of
 from nertune.data.texts.where import is_json
 from nertune.data.wording import listed
 from nertune.errors import DataError
+from nertune.files import as_utf8
 
 __all__ = ["Line", "Missed", "Offsets", "ReadOptions", "ReadSettings", "Source", "open_source", "with_names"]
 
@@ -71,7 +72,8 @@ class ReadOptions:
     offsets count, None where the file is asked. `predictions`: wanted where a file holds people's annotations, too.
     `joiner`: what stands between tokens. `split`: which part of a folder is wanted. `tag_names`: the tags that numbers
     stand for, from 0.
-    `missed`: where the reader puts what it had to leave out whole, as it meets it.
+    `missed`: where the reader puts what it had to leave out whole, as it meets it. `doubts`: where it puts reasons not to
+    train on the file as it is.
     """
 
     limit: int | None = None
@@ -83,13 +85,14 @@ class ReadOptions:
     split: str | None = None
     tag_names: tuple[str, ...] = ()
     missed: list[Missed] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Source:
     """What is read. `head`: the first 64 KiB of a file, empty for a folder; `first_records` and `first_lines`: what it
     begins with, as JSON records if it is JSON and as lines otherwise, empty if it is the other. `answers`: what the caller
-    knows of LLMs' answers, None where nothing.
+    knows of LLMs' answers, None where nothing. `encoding`: of the file's own bytes; what is read here is UTF-8 always.
 
     All of these raise DataError for what is wrong with the bytes looked at.
     """
@@ -99,6 +102,7 @@ class Source:
     head: bytes = b""
     columns: Mapping[str, str] | None = None
     answers: Answers | None = None
+    encoding: str = "utf-8"
     _file: io.BufferedReader | None = field(default=None, repr=False)
 
     @property
@@ -175,14 +179,15 @@ def open_source(
     if "\0" not in shown and os.path.isdir(shown):
         yield Source(shown, is_folder=True, answers=answers)
         return
-    with opened(shown) as file:
+    with opened(shown) as found:
+        file, encoding = as_utf8(found, shown)
         head = file.read(_HEAD_BYTES)
         if file.seekable():
             file.seek(0)
             whole = file
         else:
             whole = io.BufferedReader(_Behind(head, file))
-        yield Source(shown, head=head, columns=columns, answers=answers, _file=whole)
+        yield Source(shown, head=head, columns=columns, answers=answers, encoding=encoding, _file=whole)
 
 
 class _Behind(io.RawIOBase):

@@ -1,11 +1,20 @@
 """Where a file's offsets point: the convention is told from the file itself, and every mention is placed by it.
 
 This is the only place of the package that knows spans other than half-open code points. Each mention that names its
-surface votes for the conventions under which its span cuts out that surface; the file's majority wins.
+surface votes for the conventions under which its span cuts out that surface; the file's majority wins. Where no convention
+fits most mentions, those vote at whose start alone their surface stands: ends are often wrong where starts are right.
+
+A mention with a surface stands, in this order of preference:
+
+1. at its span, where the text has the surface, or the same but for white space, line breaks and Unicode form;
+2. at its start, whatever its end says;
+3. at the occurrence of its surface that is nearest to its start: listed, where there were several.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +24,7 @@ from typing import Literal, NamedTuple
 from nertune.data.occurrence import by_occurrence
 from nertune.data.records import Record
 from nertune.data.units import Ballot
-from nertune.data.wording import counted
+from nertune.data.wording import counted, shortened
 from nertune.schema import Document, Entity, Mention
 
 __all__ = [
@@ -23,15 +32,18 @@ __all__ = [
     "INCLUSIVE",
     "Asked",
     "Convention",
+    "Moved",
     "Placing",
     "RawDocument",
     "RawMention",
     "Row",
     "Unit",
+    "alike",
     "unit_index",
 ]
 
 _VOTERS = 20_000  # records that vote on the convention, in files that have so many
+_LISTED = 5  # mentions that are shown in a note
 _FEWEST = 1_000  # records that vote, however few are wanted
 
 Unit = Literal["code points", "UTF-16 units", "UTF-8 bytes"]
@@ -93,17 +105,26 @@ class RawDocument(NamedTuple):
         return cls(text, tuple(mentions), record.id(), record.line, None, record)
 
 
+class Moved(NamedTuple):
+    """A mention that stands at [start, end), in code points, and not where its span says. `places`: where it might stand."""
+
+    mention: RawMention
+    start: int
+    end: int
+    places: int = 1
+
+
 class Row(NamedTuple):
     """A document as read, with what became of its mentions.
 
     `raw`: as the file gives it. `lost`: mentions that found no place in the text and were left out; `moved`: those that
-    stood elsewhere than their span said; `twice`: those that an earlier one equals.
+    stand elsewhere than their span says; `twice`: those that an earlier one equals.
     """
 
     document: Document
     raw: RawDocument
     lost: tuple[RawMention, ...] = ()
-    moved: tuple[RawMention, ...] = ()
+    moved: tuple[Moved, ...] = ()
     twice: tuple[RawMention, ...] = ()
 
 
@@ -132,6 +153,15 @@ class Convention:
         if index is not None:
             start, end = index.get(start, -1), index.get(end, -1)
         return (start, end) if 0 <= start < end <= len(text) else None
+
+    def start(self, text: str, mention: RawMention, index: Mapping[int, int] | None) -> int | None:
+        """Where the mention begins, in code points, or None where that is not within the text."""
+        if mention.start is None:
+            return None
+        start = mention.start - self.origin
+        if index is not None:
+            start = index.get(start, -1)
+        return start if 0 <= start < len(text) else None
 
 
 HALF_OPEN = Convention(0, 0)
@@ -166,12 +196,26 @@ class Placing:
         self._told = unit is not None
         self._said: list[str] = []
         self._counts: Counter[str] = Counter()
+        self._chosen: list[str] = []
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the file is not to be trusted: most of its mentions stand elsewhere than they say; None where they do not."""
+        counts = self._counts
+        given = counts["at span"] + counts["alike"] + counts["start"] + counts["moved"] + counts["gone"]
+        fit = given - counts["moved"] - counts["gone"]
+        if 2 * fit >= given:
+            return None
+        return (
+            f"only {fit:,} of {counted(given, 'mention')} stand where their offsets say: {counts['moved']:,} were found "
+            f"elsewhere in their text, {counts['gone']:,} are not in it"
+        )
 
     def rows(self, raw: Iterable[RawDocument], *, limit: int | None = None) -> Iterator[Row]:
         """The first `limit` documents with their mentions placed.
 
-        A mention that is not where its span says is re-anchored if its surface occurs exactly once in the text, and left
-        out otherwise; a mention given twice is kept once. Mentions without offsets are placed by order of occurrence.
+        A mention whose surface is not in the text is left out; a mention given twice is kept once. Mentions without
+        offsets are placed by order of occurrence.
         """
         documents = iter(raw)
         if self._elects:
@@ -185,18 +229,29 @@ class Placing:
             yield self._row(document)
 
     def notes(self) -> tuple[str, ...]:
-        """What is to be said about the way of the documents so far."""
+        """Notes for people on the documents read so far."""
         counts, notes = self._counts, list(self._said)
         if counts["ordered"] or counts["absent"]:
             notes.append(f"spans: none in this file; mentions placed by order of occurrence: {counts['ordered']:,}")
         if counts["absent"]:
             notes.append(f"mentions left out, because the text does not hold them (so often): {counts['absent']:,}")
-        if counts["off"]:
-            left = counts["off"] - counts["moved"]
+        if counts["alike"]:
             notes.append(
-                f"{counted(counts['off'], 'mention')} did not match the slice: {counts['moved']:,} re-anchored "
-                f"(the surface occurs once), {left:,} left out"
+                f"{counted(counts['alike'], 'mention')} taken as the text has it: the surface is the same but for white space, "
+                "line breaks or Unicode form"
             )
+        if off := counts["start"] + counts["moved"] + counts["gone"]:
+            ways = (
+                (counts["start"], "taken at their start, where the surface stands and only the end is wrong"),
+                (counts["moved"] - counts["chosen"], "re-anchored (the surface occurs once)"),
+                (counts["chosen"], "re-anchored at the nearest of several occurrences"),
+                (counts["gone"], "left out"),
+            )
+            told = ", ".join(f"{count:,} {what}" for count, what in ways if count)
+            notes.append(f"{counted(off, 'mention')} did not match the slice: {told}")
+        if self._chosen:
+            shown = "; ".join(self._chosen) + ("; …" if counts["chosen"] > len(self._chosen) else "")
+            notes.append(f"re-anchored where there was a choice: {shown}")
         if counts["outside"]:
             notes.append(
                 f"{counted(counts['outside'], 'mention')} without a surface left out: empty, or not within the text"
@@ -211,16 +266,17 @@ class Placing:
         index = unit_index(raw.text, self.convention.unit)
         entities: dict[tuple[str, int, int], Entity] = {}
         lost: list[RawMention] = list(raw.lost)
-        moved: list[RawMention] = []
+        moved: list[Moved] = []
         twice: list[RawMention] = []
         for mention in raw.mentions:
             given = self.convention.span(raw.text, mention, index)
-            span = self._span(raw.text, mention, given)
-            if span is None:
+            found = self._span(raw, mention, given, index)
+            if found is None:
                 lost.append(mention)
                 continue
-            if span != given:
-                moved.append(mention)
+            if found[:2] != given:
+                moved.append(Moved(mention, *found))
+            span = found[:2]
             key = (mention.label, *span)
             if key in entities:
                 twice.append(mention)
@@ -238,19 +294,52 @@ class Placing:
         lost = tuple(RawMention(mention.label, None, None, mention.text) for mention in absent)
         return Row(Document(raw.text, tuple(entities), raw.id), raw, raw.lost + lost)
 
-    def _span(self, text: str, mention: RawMention, span: tuple[int, int] | None) -> tuple[int, int] | None:
-        surface = mention.text
+    def _span(
+        self, raw: RawDocument, mention: RawMention, span: tuple[int, int] | None, index: Mapping[int, int] | None
+    ) -> tuple[int, int, int] | None:
+        """Where a mention stands, and of how many places; `span`: what its offsets say. None where that is nowhere."""
+        text, surface = raw.text, mention.text
         if surface is None:
             self._counts["outside"] += span is None
-            return span
+            return None if span is None else (*span, 1)
         if span is not None and text[span[0] : span[1]] == surface:
-            return span
-        self._counts["off"] += 1
-        first = text.find(surface) if surface else -1
-        if first < 0 or text.find(surface, first + 1) >= 0:
+            self._counts["at span"] += 1
+            return *span, 1
+        if span is not None and alike(text[span[0] : span[1]], surface):
+            self._counts["alike"] += 1
+            return *span, 1
+        start = self.convention.start(text, mention, index)
+        if start is not None:
+            end = start + len(surface)
+            if surface and text.startswith(surface, start):
+                self._counts["start"] += 1
+                return start, end, 1
+            if end <= len(text) and alike(text[start:end], surface):
+                self._counts["alike"] += 1
+                return start, end, 1
+        places = [match.start() for match in re.finditer(f"(?={re.escape(surface)})", text)] if surface else []
+        if not places:
+            self._counts["gone"] += 1
             return None
+        near = mention.start or 0 if start is None else start
+        place = min(places, key=lambda found: (abs(found - near), found))
         self._counts["moved"] += 1
-        return first, first + len(surface)
+        if len(places) > 1:
+            self._counts["chosen"] += 1
+            if len(self._chosen) < _LISTED:
+                where = f"line {mention.line or raw.line}: " if mention.line or raw.line else ""
+                span = f"[{place}, {place + len(surface)})"
+                self._chosen.append(f"{where}{shortened(surface)} at {span}, of {len(places)} places")
+        return place, place + len(surface), len(places)
+
+
+def alike(slice_: str, surface: str) -> bool:
+    """Whether two texts are the same but for white space, line breaks and Unicode form (NFKC: full-width, composed)."""
+    return bool(surface.strip()) and _form(slice_) == _form(surface)
+
+
+def _form(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _elect(raw: Sequence[RawDocument], preferred: Convention, *, told: bool) -> tuple[Convention, list[str]]:
@@ -267,6 +356,13 @@ def _elect(raw: Sequence[RawDocument], preferred: Convention, *, told: bool) -> 
     others = [f"{c.name} {votes[c]:,}" for c in asked if c != winner and votes[c]]
     note = f"spans: {winner.name}, by {votes[winner]:,} of {counted(voters, 'mention')}"
     note += f" ({', '.join(others)})" if others else ""
+    starts = _votes(raw, asked if told else _ALL, starts=True) if 2 * votes[winner] < voters else votes
+    first = max(starts, key=lambda c: (starts[c], votes[c], c == preferred))
+    if starts is not votes and 2 * starts[first] > voters:
+        counting = "from one" if first.origin else "from zero"
+        units = "" if first.unit == "code points" else f" in {first.unit}"
+        note = f"spans: starts {counting}{units}, by {starts[first]:,} of {counted(voters, 'mention')}"
+        return first, [f"{note}; their ends follow no convention"]
     if 2 * votes[winner] <= voters:
         note += "; no convention fits most of them, so check the file"
     return winner, [note]
@@ -288,7 +384,10 @@ def _without_surfaces(raw: Iterable[RawDocument], preferred: Convention, *, told
     return winner, [f"{note}; {ballot.said}" if ballot.said else note]
 
 
-def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dict[Convention, int]:
+def _votes(
+    raw: Iterable[RawDocument], conventions: Sequence[Convention], *, starts: bool = False
+) -> dict[Convention, int]:
+    """How many mentions each convention explains; `starts`: at their start alone, whatever their end says."""
     votes = dict.fromkeys(conventions, 0)
     for text, mentions, *_ in raw:
         if not mentions:
@@ -296,6 +395,12 @@ def _votes(raw: Iterable[RawDocument], conventions: Sequence[Convention]) -> dic
         indexes = {unit: unit_index(text, unit) for unit in {c.unit for c in conventions}}
         for mention in mentions:
             for convention in conventions:
+                if starts:
+                    start = convention.start(text, mention, indexes[convention.unit])
+                    votes[convention] += bool(
+                        mention.text and start is not None and text.startswith(mention.text, start)
+                    )
+                    continue
                 span = convention.span(text, mention, indexes[convention.unit])
                 if span is not None and text[span[0] : span[1]] == mention.text:
                     votes[convention] += 1

@@ -40,8 +40,6 @@ class Adapters:
         layers: dict[str, dict[str, LowRank]] = {}
         for name, folder in folders.items():
             parts = read_lora(folder)
-            expected = targeted_layers(model, read_adapter_config(Path(folder)).value)
-            check_tensors(Path(folder), expected=_tensors(expected), found=_tensors(parts))
             for path, part in parts.items():
                 _check_fits(Path(folder), path, part, modules.get(path), head)
                 a_RI, b_OR = (matrix.to(model.device, model.dtype) for matrix in (part.a_RI, part.b_OR))
@@ -50,6 +48,8 @@ class Adapters:
                         f"{folder}: the adapter's numbers for {path} are too large for {model.dtype}; use float32"
                     )
                 layers.setdefault(path, {})[name] = LowRank(a_RI, b_OR, part.scale)
+            expected = targeted_layers(model, read_adapter_config(Path(folder)).value)
+            check_tensors(Path(folder), expected=_tensors(expected), found=_tensors(parts))
         for path, parts in layers.items():
             modules[path].register_forward_hook(partial(self._add, parts))
 

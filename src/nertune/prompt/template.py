@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from nertune.errors import InputError, MissingFileError
+from nertune.files import to_text
 from nertune.schema import LabelSet
 
 __all__ = ["PromptTemplate", "builtin_templates", "load_template"]
@@ -97,7 +98,4 @@ def load_template(name: str) -> PromptTemplate:
 
 
 def _read(file: Traversable) -> str:
-    try:
-        return file.read_text(encoding="utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    return to_text(file.read_bytes(), str(file)).removesuffix("\n")

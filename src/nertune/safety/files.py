@@ -99,7 +99,7 @@ def check_format(path: Path, value: Mapping[str, Any], known: int) -> None:
     found = value.get("format")
     if type(found) is not int:
         what = f"format is {as_json(found)}, not the number {known}" if "format" in value else "format is missing"
-        raise RunError(f"{path}: damaged: {what}. Restore it, or make it again")
+        raise RunError(f"{path}: damaged ({what}); restore it, or make it again")
     if found != known:
         raise RunError(f"{path}: written in format {found}, this version reads {known}: use the version that wrote it")
 

@@ -60,7 +60,9 @@ class DataSection(Section):
     every label has its share and near-duplicates stay on one side, or the file's first documents, as published scripts
     often do. `columns`: what the records' keys are called that
     a format knows by another name, such as {instruction: prompt, output: response}. `label_map`: other labels for those
-    of the files, such as {"GPE,LOC": 地点}; nothing on the right leaves the mentions out.
+    of the files, such as {"GPE,LOC": 地点}; nothing on the right leaves the mentions out. `doubtful`: a file of which less
+    than half of the mentions stand where their offsets say, or whose tokens are whole sentences, stops the training unless
+    it is `accept`.
     """
 
     train: str
@@ -71,6 +73,7 @@ class DataSection(Section):
     limit: Positive | None = None
     seed: int = 1024
     label_map: dict[str, str | None] | None = None
+    doubtful: Literal["refuse", "accept"] = "refuse"
 
     def mapping(self) -> LabelMap:
         """The label map, empty where there is none. Raises InputError for what is no rule."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nertune import data
-from nertune.errors import InputError
+from nertune.errors import DataError, InputError
 from nertune.prompt import KNOWN_ANSWERS, PromptSpec, Renderer, Row, fitted, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
@@ -147,11 +147,12 @@ def _documents(
     section: DataSection, names: tuple[str, ...] | None
 ) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...], tuple[str, ...]]:
     """All documents of the training file, those to train on, those to measure on, and what was said while reading."""
-    documents, notes = _read(section, section.train, names, limit=section.limit)
+    documents, emptied, notes = _read(section, section.train, names, limit=section.limit)
     train = documents
     validation: tuple[Document, ...] = ()
     if isinstance(section.validation, str):
-        validation, said = _read(section, section.validation, names)
+        validation, lost, said = _read(section, section.validation, names)
+        emptied |= lost
         notes += said
     elif section.validation:
         if section.hold_out == "first":
@@ -163,6 +164,11 @@ def _documents(
         train, validation = parts.train, parts.held_out
         if repeated := len(documents) - len(train) - len(validation):
             notes += (f"{repeated:,} documents repeat a text that is held out: they are not trained on",)
+    train, validation = (tuple(one for one in part if id(one) not in emptied) for part in (train, validation))
+    if emptied:
+        notes += (
+            f"{len(emptied):,} documents lost all of their mentions: they are left out, not taken for empty ones",
+        )
     if not any(document.entities for document in train):
         raise InputError(f"{section.train}: no document holds an entity, so there is nothing to learn from")
     return documents, train, validation, notes
@@ -170,17 +176,26 @@ def _documents(
 
 def _read(
     section: DataSection, file: str, names: tuple[str, ...] | None, *, limit: int | None = None
-) -> tuple[tuple[Document, ...], tuple[str, ...]]:
-    """A file's documents under the labels that the section's map gives them, and what is to be said about both."""
+) -> tuple[tuple[Document, ...], set[int], tuple[str, ...]]:
+    """A file's documents under the labels that the section's map gives them, the `id()`s of those that lost all of their
+    mentions, and notes on both. Raises DataError for a file that is doubtful, unless the section accepts it."""
     label_map = section.mapping()
     wanted = label_map.wanted(names)
     corpus = data.read(
         file, format=section.format, limit=limit, labels=wanted, columns=section.columns, answers=KNOWN_ANSWERS
     )
+    if corpus.doubts and section.doubtful == "refuse":
+        raise DataError(
+            f"{'; '.join(corpus.doubts)}. Mend the file (nertune data audit lists what is wrong), or set "
+            "data.doubtful: accept to train on what was read all the same",
+            path=file,
+        )
     if not label_map:
-        return corpus.documents, corpus.notes
+        emptied = {id(corpus.documents[number]) for number in corpus.emptied}
+        return corpus.documents, emptied, corpus.notes
     mapped = label_map.apply(corpus.documents)
-    return mapped.documents, (*corpus.notes, *(f"{file}: {note}" for note in label_map.notes(mapped.changes)))
+    emptied = {id(mapped.documents[number]) for number in corpus.emptied}
+    return mapped.documents, emptied, (*corpus.notes, *(f"{file}: {note}" for note in label_map.notes(mapped.changes)))
 
 
 def _checked(listed: LabelSet | None, documents: Iterable[Document], *, file: str, at: str) -> LabelSet:

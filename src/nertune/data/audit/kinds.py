@@ -35,14 +35,20 @@ _TABLE = (
     Kind(
         "span-moved",
         "error",
-        "mentions whose span cuts out another text, though their surface stands in the text exactly once",
+        "mentions whose span cuts out another text, though their surface stands at their start, or in the text exactly once",
         "--fix puts them there; then look for what shifted the offsets (a text that was cleaned after it was annotated)",
         repaired=True,
     ),
     Kind(
+        "span-ambiguous",
+        "error",
+        "mentions whose span cuts out another text, and whose surface stands at several places, none of them their start",
+        f"they are read at the nearest place: {_LOOK}",
+    ),
+    Kind(
         "span-mismatch",
         "error",
-        "mentions whose span cuts out another text, and whose surface stands nowhere in it or several times",
+        "mentions whose span cuts out another text, and whose surface stands nowhere in it",
         f"they are not read at all: {_LOOK}",
     ),
     Kind(

@@ -19,7 +19,7 @@ from nertune.atomic import replacing, same_file
 from nertune.data.audit.audit import Input, Opened
 from nertune.data.audit.findings import At
 from nertune.data.audit.repeats import digest
-from nertune.data.audit.spans import lost_kind, trimmed
+from nertune.data.audit.spans import lost_kind, moved_kind, trimmed
 from nertune.data.corpus import writer
 from nertune.data.formats.table import FORMATS, WritableFormat
 from nertune.data.spans import RawMention
@@ -101,15 +101,9 @@ class _Mending:
     def _placed(self, at: At) -> None:
         """What reading the row has mended already, and what it had to leave out."""
         text = at.row.raw.text
-        for mention in at.row.moved:
-            start, surface = text.find(mention.text or ""), mention.text or ""
-            self._change(
-                at,
-                "span-moved",
-                _mention(mention),
-                _entity(Entity(mention.label, start, start + len(surface), surface)),
-                mention,
-            )
+        for mention, start, end, places in at.row.moved:
+            placed = _entity(Entity(mention.label, start, end, text[start:end]))
+            self._change(at, moved_kind(places), _mention(mention), placed, mention)
         for mention in at.row.twice:
             self._change(at, "span-duplicate", _mention(mention), None, mention)
         for mention in at.row.lost:

@@ -11,7 +11,7 @@ from nertune.data.audit.findings import At, Findings
 from nertune.data.spans import Convention, RawDocument, RawMention, unit_index
 from nertune.schema import Entity
 
-__all__ = ["Quotes", "check_spans", "lost_kind", "trimmed"]
+__all__ = ["Quotes", "check_spans", "lost_kind", "moved_kind", "trimmed"]
 
 _PAIRS = dict(zip('《〈“‘「『（(【[{<«"', '》〉”’」』）)】]}>»"', strict=True))
 _CLOSING = {closing: opening for opening, closing in _PAIRS.items()}
@@ -24,11 +24,10 @@ def check_spans(at: At, convention: Convention, findings: Findings) -> None:
     for mention in row.lost:
         code, detail = lost_kind(row.raw, mention, convention)
         findings.add(code, at, detail=f"{mention.label} {visible(mention.shown)!r}{detail}", mention=mention)
-    for mention in row.moved:
-        start = row.raw.text.find(mention.text or "")
-        end = start + len(mention.text or "")
+    for mention, start, end, places in row.moved:
         detail = f"{mention.label}: the file says [{mention.start}, {mention.end}]"
-        findings.add("span-moved", at, start, end, detail, mention=mention)
+        detail += f", and it stands at {places} places" if places > 1 else ""
+        findings.add(moved_kind(places), at, start, end, detail, mention=mention)
     for mention in row.twice:
         findings.add("span-duplicate", at, detail=f"{mention.label} {visible(mention.shown)!r}", mention=mention)
     for entity in entities:
@@ -83,6 +82,11 @@ def _quoted(text: str, entities: Iterable[Entity]) -> Iterator[tuple[Entity, tup
             yield entity, (entity.label, first, True)
         elif entity.start > 0 and entity.end < len(text) and _PAIRS.get(text[entity.start - 1]) == text[entity.end]:
             yield entity, (entity.label, text[entity.start - 1], False)
+
+
+def moved_kind(places: int) -> str:
+    """The kind of a mention that stands elsewhere than it says, at one of so many places."""
+    return "span-moved" if places == 1 else "span-ambiguous"
 
 
 def lost_kind(raw: RawDocument, mention: RawMention, convention: Convention) -> tuple[str, str]:

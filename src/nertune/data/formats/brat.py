@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from nertune.data.decoding import decoded, without_bom
+from nertune.data.decoding import decoded
 from nertune.data.formats.brat_files import Pair, pairs_of, read_bytes
 from nertune.data.formats.brat_writing import BREAKS, write_folder
 from nertune.data.loss import Expressed, Loss, unscored, without
@@ -25,6 +25,7 @@ from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
 from nertune.data.tally import Tally
 from nertune.data.wording import shortened
 from nertune.errors import DataError
+from nertune.files import is_utf8, to_text
 from nertune.schema import Document
 
 __all__ = ["Brat"]
@@ -104,8 +105,8 @@ def _with_words_for_labels(document: Document) -> Expressed:
 
 def _document(pair: Pair, tally: Tally) -> RawDocument:
     raw = read_bytes(pair.text_path)
-    without_bom(raw, pair.text_path)  # refuses UTF-16; a UTF-8 mark is a character of the text, as brat counts it
-    content = decoded(raw, pair.text_path, 1)
+    # A UTF-8 mark is a character of the text, as brat counts it.
+    content = decoded(raw, pair.text_path, 1) if is_utf8(raw) else to_text(raw, pair.text_path)
     bound = list(_bound_lines(pair, tally))
     text = _as_counted(content, bound)
     if text is not content:
@@ -123,8 +124,7 @@ def _document(pair: Pair, tally: Tally) -> RawDocument:
 
 
 def _bound_lines(pair: Pair, tally: Tally) -> Iterator[_Bound]:
-    raw = read_bytes(pair.annotations_path)
-    content = decoded(without_bom(raw, pair.annotations_path), pair.annotations_path, 1)
+    content = to_text(read_bytes(pair.annotations_path), pair.annotations_path)
     for number, line in enumerate(content.split("\n"), 1):
         line = line.rstrip("\r")
         if line.startswith("T"):

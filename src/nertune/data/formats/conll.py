@@ -30,6 +30,9 @@ from nertune.schema import Document
 
 __all__ = ["Conll"]
 
+# Punctuation between parts of a sentence, and a length that few words have.
+_PUNCTUATED = re.compile(r"\w[，。、；：！？,;:!?]\w")
+_LONG_TOKEN = 16
 _DOCSTART = "-DOCSTART-"
 _KEYED = re.compile(r"#\s*(?:(?P<id>(?:sent_)?id)|(?P<text>text))\s*[=:]\s?(?P<value>.*)", re.DOTALL)
 _BARE_ID = re.compile(r"#\s*(?:sent_)?id\s+(?P<value>\S+)")  # MultiCoNER: "# id 5239d808… domain=en"
@@ -65,6 +68,12 @@ class Conll:
         if not head:
             raise source.error("holds no tokens")
         following: Iterator[Sentence] = chain(head, sentences)
+        whole = [sentence.tokens[0] for sentence in head if _is_whole_sentence(sentence)]
+        if 2 * len(whole) >= len(head):
+            options.doubts.append(
+                f"{len(whole):,} of {len(head):,} sentences are a single token, such as {shortened(whole[0])}: whole sentences "
+                "bear the tags, and not the entities in them; export the file by characters or words"
+            )
         tokens = [token for sentence in head for token in sentence.tokens]
         if all(map(_SEGMENTED.fullmatch, tokens)) and is_unspaced("".join(token[:1] for token in tokens)):
             notes.append("tokens: the digits behind each character (its place in the word) taken off")
@@ -94,8 +103,11 @@ class Conll:
 
 
 class _Row(NamedTuple):
+    """A line's token and tag, and how many columns it has."""
+
     token: str
     tag: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -132,8 +144,8 @@ class _Columns:
         if fields[0] == _DOCSTART and not announced:
             return None
         if len(fields) < self.fewest:
-            return _Row(fields[0], "")
-        return _Row(fields[self.token], fields[self.tag])
+            return _Row(fields[0], "", len(fields))
+        return _Row(fields[self.token], fields[self.tag], len(fields))
 
     def is_comment(self, text: str) -> bool:
         """Whether a line that begins with `#` is no token: it has other columns than the rest, or no tag in its place."""
@@ -171,7 +183,7 @@ def _sentences(source: Source, columns: _Columns, tally: Tally) -> Iterator[Sent
     for line in source.lines():
         row = columns.row(line, announced=current.text is not None)
         if row is not None:
-            _add(current, row, line, source)
+            _add(current, row, line, source, columns.count)
         elif line.text.startswith("#") and not current.tokens:
             _remember(current, line)
         elif not line.text.startswith("#"):
@@ -184,7 +196,13 @@ def _sentences(source: Source, columns: _Columns, tally: Tally) -> Iterator[Sent
         yield sentence
 
 
-def _add(current: _Open, row: _Row, line: Line, source: Source) -> None:
+def _add(current: _Open, row: _Row, line: Line, source: Source, count: int) -> None:
+    if row.tag and row.count != count:
+        raise source.error(
+            f"{shortened(line.text)!r} has {row.count} columns, and most lines have {count}. A token that holds a blank wants "
+            "tabs between the columns; else restore what is missing, or take away what is too much",
+            line=line.number,
+        )
     if not row.tag:
         count = len(_fields(line.text))
         found = "is a single column; a token needs a tag behind it"
@@ -227,6 +245,13 @@ def _column(columns: Mapping[str, str], key: str, default: int, source: Source) 
             f"{source.path}: column {key}: {shortened(given)!r} is no number of a column: 1 is the first, -1 the last"
         )
     return int(given) - 1 if int(given) > 0 else int(given)
+
+
+def _is_whole_sentence(sentence: Sentence) -> bool:
+    """Whether a sentence of several words, by its punctuation or length, is a single token."""
+    return len(sentence.tokens) == 1 and (
+        _PUNCTUATED.search(sentence.tokens[0]) is not None or len(sentence.tokens[0]) >= _LONG_TOKEN
+    )
 
 
 def _on_a_line(document: Document) -> Expressed:

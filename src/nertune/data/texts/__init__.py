@@ -23,6 +23,7 @@ from nertune.data.texts.parquet import count_rows, from_parquet
 from nertune.data.texts.tables import from_table
 from nertune.data.texts.where import BEGINNING, Keys, Place, is_array, is_json
 from nertune.errors import DataError, InputError
+from nertune.files import as_utf8, encoding_of
 from nertune.schema import SourceText
 
 __all__ = ["BEGINNING", "FORMS", "Extent", "Keys", "Place", "SourceText", "extent", "form_of", "read_texts"]
@@ -31,6 +32,8 @@ FORMS = ("text", "jsonl", "csv", "tsv", "parquet")
 _BY_NAME = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"} | {f".{form}": form for form in FORMS[2:]}
 _HEAD = 100  # unusable rows at the beginning, after which the file is taken for another kind of file
 _GZIP = b"\x1f\x8b"
+
+Note = Callable[[str], None]
 
 
 class Extent(NamedTuple):
@@ -41,18 +44,26 @@ class Extent(NamedTuple):
 
 
 def read_texts(
-    source: str, *, whole: bool = False, form: str | None = None, keys: Keys | None = None, after: Place = BEGINNING
+    source: str,
+    *,
+    whole: bool = False,
+    form: str | None = None,
+    keys: Keys | None = None,
+    after: Place = BEGINNING,
+    note: Note | None = None,
 ) -> Iterator[SourceText]:
     """The rows of a file, or of stdin for "-", as they are read; gzip'd ones too. Blank lines are passed over.
 
     `whole`: the file is one plain text, line breaks and all. `form`: one of FORMS, told from the name, and from the
     content where None. `keys`: under which keys, or in which columns, text and id are. `after`: rows up to there are
-    passed over, without being read where the file allows it.
+    passed over, without being read where the file allows it. `note`: told of an encoding other than UTF-8, and of columns
+    that are odd.
     Raises MissingFileError, and DataError for a file that cannot be read, holds no text, or begins with 100 rows of which
     none can be used, or with fewer and ends.
     """
     shown = "stdin" if source == "-" else source
-    rows = _rows(source, shown, whole, form, keys or Keys(), after)
+    told: Note = note or (lambda message: None)
+    rows = _rows(source, shown, whole, form, keys or Keys(), after, lambda message: told(f"{shown}: {message}"))
     if after != BEGINNING:
         yield from rows
         return
@@ -81,32 +92,35 @@ def extent(source: str, *, form: str | None = None) -> Extent:
     if (form or form_of(source)) == "parquet":
         return Extent(rows=count_rows(source))
     with opened(source) as file:
-        if file.peek(2)[:2] == _GZIP or not file.seekable():
+        head = file.peek()
+        if head[:2] == _GZIP or not file.seekable() or encoding_of(head)[0] != "utf-8":
             return Extent()
         return Extent(size=file.seek(0, 2))
 
 
-def _rows(source: str, shown: str, whole: bool, form: str | None, keys: Keys, after: Place) -> Iterator[SourceText]:
+def _rows(
+    source: str, shown: str, whole: bool, form: str | None, keys: Keys, after: Place, note: Note
+) -> Iterator[SourceText]:
     form = form or form_of(source)
     if form == "parquet" and not whole:
         if source == "-":
             raise InputError("Parquet cannot be read from stdin: its table of contents is at its end. Give the file")
-        yield from from_parquet(source, keys, after)
+        yield from from_parquet(source, keys, after, note)
         return
-    with _stream(source) as (file, seekable):
+    with _stream(source, shown, note) as (file, seekable):
         try:
             if whole:
                 yield from _from_all(file, shown) if after == BEGINNING else ()
                 return
-            read = _reader(file, form, keys)
+            read = _reader(file, form, keys, note)
             yield from read(Lines(file, seekable, shown, after))
         except (EOFError, BadGzipFile, zlib.error) as error:
             raise DataError(f"its compressed data is damaged: {error}", path=shown) from error
 
 
-def _reader(file: BufferedReader, form: str | None, keys: Keys) -> Callable[[Lines], Iterator[SourceText]]:
+def _reader(file: BufferedReader, form: str | None, keys: Keys, note: Note) -> Callable[[Lines], Iterator[SourceText]]:
     if form in ("csv", "tsv"):
-        return partial(from_table, keys=keys, dialect="excel" if form == "csv" else "excel-tab")
+        return partial(from_table, keys=keys, dialect="excel" if form == "csv" else "excel-tab", note=note)
     head = file.peek(4096)
     if form == "text" or (form is None and not is_json(head)):
         return from_lines
@@ -114,20 +128,24 @@ def _reader(file: BufferedReader, form: str | None, keys: Keys) -> Callable[[Lin
 
 
 @contextmanager
-def _stream(source: str) -> Iterator[tuple[BufferedReader, bool]]:
-    """A file or stdin, unpacked, and whether reading can begin in its midst."""
+def _stream(source: str, shown: str, note: Note) -> Iterator[tuple[BufferedReader, bool]]:
+    """A file or stdin, unpacked and in UTF-8, and whether reading can begin in its midst."""
     if source == "-":
         buffer = sys.stdin.buffer
-        yield _unpacked(buffer if isinstance(buffer, BufferedReader) else BufferedReader(buffer), False)  # type: ignore[arg-type]
+        file = buffer if isinstance(buffer, BufferedReader) else BufferedReader(buffer)  # type: ignore[arg-type]
+        yield _unpacked(file, False, shown, note)
         return
     with opened(source) as file:
-        yield _unpacked(file, file.seekable())
+        yield _unpacked(file, file.seekable(), shown, note)
 
 
-def _unpacked(file: BufferedReader, seekable: bool) -> tuple[BufferedReader, bool]:
+def _unpacked(file: BufferedReader, seekable: bool, shown: str, note: Note) -> tuple[BufferedReader, bool]:
     if file.peek(2)[:2] == _GZIP:
-        return BufferedReader(GzipFile(fileobj=file)), False
-    return file, seekable
+        file, seekable = BufferedReader(GzipFile(fileobj=file)), False
+    text, encoding = as_utf8(file, shown)
+    if encoding != "utf-8":
+        note(f"read as {encoding.upper()}")
+    return text, seekable and text is file
 
 
 def _from_all(file: BufferedReader, shown: str) -> Iterator[SourceText]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from nertune.data.decoding import opened
 from nertune.data.texts.lines import LONGEST, unusable
-from nertune.data.texts.where import Keys, Place
+from nertune.data.texts.where import Keys, Place, check_columns
 from nertune.errors import DataError, MissingExtraError
 from nertune.schema import SourceText
 
@@ -23,22 +23,29 @@ def count_rows(source: str) -> int:
         return int(table.metadata.num_rows)
 
 
-def from_parquet(source: str, keys: Keys, after: Place) -> Iterator[SourceText]:
-    """A text a row. Raises DataError for a file without the text's column, or where that holds no strings."""
+def from_parquet(source: str, keys: Keys, after: Place, note: Callable[[str], None]) -> Iterator[SourceText]:
+    """A text a row. `note`: told of columns that stand twice or without a name.
+
+    Raises DataError for a file without the text's column, or with two of it, or where that holds no strings, or the id's
+    holds bytes.
+    """
     with _parquet(source) as table:
         import pyarrow as pa
 
         names = table.schema_arrow.names
-        if keys.text not in names:
-            named = ", ".join(map(repr, names))
-            message = (
-                f"has no column {keys.text!r}; its columns are {named}. Name the one that holds the texts (--text-key)"
-            )
-            raise DataError(message, path=source)
-        kind = table.schema_arrow.field(keys.text).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        try:
+            check_columns(names, keys, note)
+        except ValueError as error:
+            raise DataError(str(error), path=source) from None
+        kind = _kind(table, keys.text)
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise DataError(f"the column {keys.text!r} holds {kind}, not strings", path=source)
+            raise DataError(f"the column {keys.text} holds {kind}, not strings", path=source)
+        if keys.id in names and "binary" in str(own := _kind(table, keys.id)):
+            raise DataError(
+                f"the column {keys.id}, which is each row's id, holds bytes ({own}), not strings or numbers; name another "
+                "(--id-key), or one that is not there for no ids",
+                path=source,
+            )
         columns = [keys.text, *([keys.id] if keys.id in names else [])]
         number, groups = _remaining(table, after.row)
         try:
@@ -49,6 +56,14 @@ def from_parquet(source: str, keys: Keys, after: Place) -> Iterator[SourceText]:
                         yield _row(batch, place, number, keys)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot be read after row {number}: {error}", path=source) from error
+
+
+def _kind(table: Any, name: str) -> Any:
+    """The type of a column's values."""
+    import pyarrow as pa
+
+    kind = table.schema_arrow.field(name).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _remaining(table: Any, row: int) -> tuple[int, list[int]]:

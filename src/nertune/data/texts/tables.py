@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nertune.data.texts.lines import LONGEST, Line, Lines, unusable
-from nertune.data.texts.where import BEGINNING, Keys
+from nertune.data.texts.where import BEGINNING, Keys, check_columns
 from nertune.errors import DataError
 from nertune.schema import SourceText
 
@@ -20,19 +20,18 @@ class _UnclosedError(Exception):
     """A quoted field that does not end."""
 
 
-def from_table(lines: Lines, *, keys: Keys, dialect: str) -> Iterator[SourceText]:
+def from_table(lines: Lines, *, keys: Keys, dialect: str, note: Callable[[str], None]) -> Iterator[SourceText]:
     """A text a record. A quotation mark that opens a field and is never closed spoils its own line alone.
 
-    Raises DataError for a header without the text's column.
+    `note`: told of columns that stand twice or without a name. Raises DataError for a header without the text's column, or
+    with two of it or of the id's.
     """
     csv.field_size_limit(2 * LONGEST)
     records, header = _begun(lines, dialect)
-    if keys.text not in header:
-        named = ", ".join(map(repr, header))
-        message = (
-            f"has no column {keys.text!r}; its columns are {named}. Name the one that holds the texts (--text-key)"
-        )
-        raise DataError(message, path=lines.shown, line=1)
+    try:
+        check_columns(header, keys, note)
+    except ValueError as error:
+        raise DataError(str(error), path=lines.shown, line=1) from None
     place, own = header.index(keys.text), header.index(keys.id) if keys.id in header else None
     for number, cells, end, problem in records:
         text = cells[place] if place < len(cells) else ""
