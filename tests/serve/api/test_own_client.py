@@ -79,6 +79,10 @@ def test_completions_of_text_and_of_ids_with_logprobs(saying, renderer):
         assert (choice.text, choice.finish_reason) == ("杭州。", "stop")
         tokens = renderer.answer_ids("杭州。")
         assert choice.logprobs.token_logprobs == [-0.25] * len(tokens)
+        assert choice.logprobs.text_offset == [start for start, _ in renderer.token_places(tokens)]
+        stream = served.client.completions.create(model="base", prompt=prompt, max_tokens=99, logprobs=1, stream=True)
+        told = [chunk.choices[0].logprobs for chunk in stream if chunk.choices and chunk.choices[0].logprobs]
+        assert [offset for part in told for offset in part.text_offset] == choice.logprobs.text_offset
         assert list(served.stepping.requests[-1].prompt_ids) == ids
         assert found.usage.completion_tokens == len(tokens) + 1
     stream = served.client.completions.create(
