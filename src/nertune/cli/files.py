@@ -35,10 +35,26 @@ def add_data(commands: Commands) -> None:
         help="entities, cluener, doccano, labelstudio, brat, conll, hf, spacy, inline, alpaca or sharegpt "
         "(default: %(default)s)",
     )
-    convert.add_argument("--template", help="alpaca, sharegpt: prompt template (default: cluener)")
     convert.add_argument(
         "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
     )
+    rows = convert.add_argument_group("rows for LLMs (alpaca, sharegpt)")
+    rows.add_argument(
+        "--template", metavar="T", help="prompt template: a name, a folder or a file (default: the recipe's, or cluener)"
+    )
+    rows.add_argument(
+        "--labels",
+        metavar="A,B,C",
+        help="labels in the order in which the prompt names them (default: the recipe's, or those that occur, the most "
+        "frequent first)",
+    )
+    rows.add_argument(
+        "--layout",
+        choices=("sentence-in-input", "system-in-instruction", "prompt-in-instruction"),
+        help="alpaca: which columns hold prompt, sentence and system sentence (default: sentence-in-input)",
+    )
+    rows.add_argument("--recipe", metavar="RECIPE", help="take prompt, answer format, labels and label map of a recipe")
+    rows.add_argument("--task", metavar="NAME", help="which of the recipe's tasks, where it has several")
     map_option(convert)
     convert.add_argument("--scheme", choices=("bio", "bioes", "bmes"), help="conll, hf: tags to write (default: bio)")
     reading_options(convert, "SRC")
@@ -56,14 +72,22 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from nertune.conversion import convert
+    from nertune.conversion import Wording, convert
 
+    labels = options.labels
+    wording = Wording(
+        template=options.template,
+        answer=options.answer,
+        labels=None if labels is None else tuple(name.strip() for name in labels.split(",")),
+        layout=options.layout,
+        recipe=options.recipe,
+        task=options.task,
+    )
     conversion = convert(
         options.source,
         options.target,
         target_format=options.target_format,
-        template=options.template,
-        answer=options.answer,
+        wording=wording,
         scheme=options.scheme,
         label_map=label_map_of(options),
         reading=reading_of(options),

@@ -98,6 +98,16 @@ class Recipe(Section):
             for name, task in (self.tasks or {}).items()
         }
 
+    def section(self, task: str | None) -> TaskSection:
+        """One data set with its prompt and answer; None stands for the only one. Raises InputError for one that is not there."""
+        tasks = self.by_task()
+        if task is None and len(tasks) == 1:
+            return next(iter(tasks.values()))
+        if task is None or task not in tasks:
+            found = "the recipe has several tasks" if task is None else f"the recipe has no task {task!r}"
+            raise InputError(f"{found}; name one (--task): {', '.join(name for name in tasks if name) or 'none'}")
+        return tasks[task]
+
     def answer_format(self) -> AnswerFormat:
         """The answer format with its options."""
         return parse_answer(self.answer)
