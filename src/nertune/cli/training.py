@@ -156,6 +156,8 @@ def _train(options: argparse.Namespace) -> int:
         f"{trained.steps} steps in {trained.seconds / 60:.1f} min, {trained.samples_per_second:.2f} samples/s, "
         f"train loss {trained.train_loss:.4f}{best}{f1}"
     )
+    if trained.best_checkpoint is not None:
+        stderr.print(f"the best checkpoint, which is the run: {trained.best_checkpoint}", markup=False, soft_wrap=True)
     stdout.print(str(trained.folder), soft_wrap=True)
     run = f"{trained.folder} --task NAME" if recipe.tasks and len(recipe.tasks) > 1 else str(trained.folder)
     stderr.print(f"Next: nertune evaluate {run} --data FILE   or   nertune extract {run} --text '…'")
