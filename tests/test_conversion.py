@@ -140,7 +140,10 @@ def test_prompt_answer_labels_and_map_are_those_of_a_recipe(annotated, tmp_path)
     ("options", "said"),
     [
         (["--to", "sharegpt", "--layout", "sentence-in-input"], "sharegpt has turns instead of columns"),
-        (["--to", "entities", "--labels", "a,b"], "--labels a,b: entities has no prompts; it is for alpaca and sharegpt"),
+        (
+            ["--to", "entities", "--labels", "a,b"],
+            "--labels a,b: entities has no prompts; it is for alpaca and sharegpt",
+        ),
         (["--layout", "system-in-instruction", "--template", "cluener-alpaca"], "the prompt has no system sentence"),
         (["--task", "x"], "--task is one of a recipe's tasks: name the recipe"),
         (["--recipe", "nowhere.yaml"], "recipe nowhere.yaml: no such file"),

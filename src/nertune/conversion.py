@@ -31,7 +31,6 @@ from nertune.train.sections import PromptSection, parse_answer, parse_labels
 __all__ = ["Conversion", "Wording", "convert"]
 
 
-
 @dataclass(frozen=True, slots=True)
 class Wording:
     """How rows for LLMs are worded. What is None is the recipe's, or the default.

@@ -149,7 +149,9 @@ PUBLISHED = Path(__file__).parents[3] / "shared" / "tutorials" / "published-tabl
 def test_the_published_layout_line_by_line() -> None:
     """Label, P, R, F1; last label of the alphabet first; then micro and macro: the layout of published CLUENER tables."""
     gold = Document.of("甲乙丙丁", [("scene", 0, 1), ("地址", 1, 2), ("address", 2, 3), ("地址", 3, 4)])
-    found = Prediction("甲乙丙丁", Document.of("甲乙丙丁", [("scene", 0, 1), ("address", 0, 1), ("地址", 1, 2)]).entities)
+    found = Prediction(
+        "甲乙丙丁", Document.of("甲乙丙丁", [("scene", 0, 1), ("address", 0, 1), ("地址", 1, 2)]).entities
+    )
     assert published_table(evaluate([gold], [found])).splitlines() == [
         "     Label Precision Recall     F1",
         "      地址       1.0    0.5 0.6667",

@@ -101,9 +101,10 @@ def test_a_template_says_whether_descriptions_have_a_place() -> None:
 
 
 TUTORIALS = Path(__file__).parents[3] / "shared" / "tutorials"
-CLUENER = LabelSet(tuple("name organization scene company movie book government position address game".split()))
+TEN = "name, organization, scene, company, movie, book, government, position, address, game"
+CLUENER = LabelSet(tuple(TEN.split(", ")))
 CCFBDCI = LabelSet(("地点", "人名", "地理实体", "组织"))
-CMEEE = LabelSet(tuple("mic dru pro ite dis sym equ bod dep".split()))
+CMEEE = LabelSet(("mic", "dru", "pro", "ite", "dis", "sym", "equ", "bod", "dep"))
 
 
 def _published(name: str) -> str:

@@ -187,7 +187,9 @@ def test_no_option_stands_twice_and_the_users_goes_before_ours(run, monkeypatch,
     settings = VllmSettings(tensor_parallel=2, chat_template=run / "own.jinja", extra=extra)
     command = plan_vllm([str(run)], settings, dry=True).command
     assert command[-len(extra) :] == extra
-    names = [part.partition("=")[0].replace("_", "-").replace("--no-", "--") for part in command if part.startswith("-")]
+    names = [
+        part.partition("=")[0].replace("_", "-").replace("--no-", "--") for part in command if part.startswith("-")
+    ]
     names = ["--tensor-parallel-size" if name == "-tp" else name for name in names]
     assert len(names) == len(set(names)), command
 

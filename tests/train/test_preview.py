@@ -32,7 +32,11 @@ def written(request, recipe, base, tmp_path) -> Path:
         model = tmp_path / "qwen2"
         shutil.copytree(QWEN2, model)
     file = tmp_path / "train.jsonl"
-    data.write([Document.of("俄罗斯的 地点", [("地点", 0, 3)]), Document.of("地点 格式", [("地点", 0, 2)])], file, format="entities")
+    data.write(
+        [Document.of("俄罗斯的 地点", [("地点", 0, 3)]), Document.of("地点 格式", [("地点", 0, 2)])],
+        file,
+        format="entities",
+    )
     made = recipe(model=str(model), data={"train": str(file), "validation": 0}, prompt={"system": "提取 地点; 组织"})
     path = tmp_path / "recipe.yaml"
     path.write_text(made.to_yaml(), encoding="utf-8")
@@ -48,7 +52,10 @@ def preview(written, capsys) -> Callable[[], dict[str, str]]:
         out = capsys.readouterr().out
         assert "\ufffd" not in out
         parts = re.split(rf"^({'|'.join(HEADINGS)})(?: \(.*\))?$\n", re.sub(r"\x1b\[[\d;]*m", "", out), flags=re.M)
-        return {"sample": parts[0].strip(), **{k: v.removesuffix("\n") for k, v in zip(parts[1::2], parts[2::2], strict=True)}}
+        return {
+            "sample": parts[0].strip(),
+            **{k: v.removesuffix("\n") for k, v in zip(parts[1::2], parts[2::2], strict=True)},
+        }
 
     return shown
 

@@ -36,7 +36,6 @@ SEVEN = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 ROWS = 40
 
 
-
 def _published_text(name: str) -> str:
     """A tutorial's text; empty where the folder is absent, and then every test here is skipped."""
     path = SHARED / "tutorials" / name
@@ -226,7 +225,11 @@ def test_llamafactorys_file_is_the_published_one_but_for_its_paths():
 
 def test_the_published_yaml_itself_is_read(opened, tmp_path):
     given = opened("cluener-llamafactory", tmp_path)
-    overrides = [f"model_name_or_path={given.model}", f"dataset_dir={Path(given.data.train).parent}", f"output_dir={tmp_path}"]
+    overrides = [
+        f"model_name_or_path={given.model}",
+        f"dataset_dir={Path(given.data.train).parent}",
+        f"output_dir={tmp_path}",
+    ]
     assert open_recipe(SHARED / "tutorials" / "llamafactory.yaml", overrides).recipe == given
 
 

@@ -40,7 +40,9 @@ def add_data(commands: Commands) -> None:
     )
     rows = convert.add_argument_group("rows for LLMs (alpaca, sharegpt)")
     rows.add_argument(
-        "--template", metavar="T", help="prompt template: a name, a folder or a file (default: the recipe's, or cluener)"
+        "--template",
+        metavar="T",
+        help="prompt template: a name, a folder or a file (default: the recipe's, or cluener)",
     )
     rows.add_argument(
         "--labels",

@@ -106,7 +106,9 @@ def _preview_rows(recipe: Any, renderer: Any, documents: Sequence[Any], shown: i
         )
         for heading, content in _parts_of_row(row, places):
             stdout.print(heading, style="bold", soft_wrap=True)
-            stdout.print(content, style="bright_black" if isinstance(content, str) else None, markup=False, soft_wrap=True)
+            stdout.print(
+                content, style="bright_black" if isinstance(content, str) else None, markup=False, soft_wrap=True
+            )
 
 
 def _parts_of_row(row: Any, places: Any) -> Iterator[tuple[str, Any]]:
@@ -123,7 +125,7 @@ def _parts_of_row(row: Any, places: Any) -> Iterator[tuple[str, Any]]:
     yield "tokens (×2: two that share a character)", f"[{', '.join(words)}]"
     yield "input_ids", str(row.ids_T)
     yield "attention_mask", str([1] * len(row.ids_T))
-    yield f"labels ({IGNORED}: not trained)", str(row.labels_T)
+    yield f"labels ({IGNORED}: not trained)", str(row.labels())
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -35,9 +35,8 @@ class Row(NamedTuple):
     ids_T: list[int]
     loss_mask_T: list[int]
 
-    @property
-    def labels_T(self) -> list[int]:
-        """The ids that the loss compares with: `IGNORED` where the token is not trained."""
+    def labels(self) -> list[int]:
+        """Labels of shape (T): the ids that the loss compares with: `IGNORED` where the token is not trained."""
         return [token if flag else IGNORED for token, flag in zip(self.ids_T, self.loss_mask_T, strict=True)]
 
     @property

@@ -146,7 +146,9 @@ def _plain(text: str, path: Path) -> str:
         for literal, field, spec, _ in parts
     )
     if len(_PLACEHOLDER.findall(plain)) != len(fields):
-        raise InputError(f"{path}: holds a placeholder in doubled braces, such as {{{{labels}}}}; write it in single ones")
+        raise InputError(
+            f"{path}: holds a placeholder in doubled braces, such as {{{{labels}}}}; write it in single ones"
+        )
     return plain
 
 

@@ -42,9 +42,8 @@ _SHORTEST = 1024  # tokens of prompt and answer
 _NAME = re.compile(r"[\w.-]+")
 
 # vLLM's options: what the run decides, the grammars' backend, short names, and those that add to an earlier one.
-_OF_THE_RUN = frozenset(
-    "--model --served-model-name --enable-lora --max-lora-rank --lora-modules --api-key --host --port".split()
-)
+_OF_THE_RUN = frozenset({"--model", "--served-model-name", "--enable-lora", "--max-lora-rank", "--lora-modules"})
+_OF_THE_RUN |= {"--host", "--port", "--api-key"}
 _GRAMMARS = "--structured-outputs-config"
 _SHORT = {"-tp": "--tensor-parallel-size"}
 _REPEATED = frozenset({"--middleware", "-O", "-cc", "--compilation-config"})

@@ -169,7 +169,7 @@ def collate_padded(rows: Sequence[Row], *, pad_id: int) -> dict[str, Any]:
         "attention_mask": torch.tensor(
             [[1] * len(row.ids_T) + [0] * gap for row, gap in zip(rows, padding, strict=True)]
         ),
-        "labels": torch.tensor([row.labels_T + [IGNORED] * gap for row, gap in zip(rows, padding, strict=True)]),
+        "labels": torch.tensor([row.labels() + [IGNORED] * gap for row, gap in zip(rows, padding, strict=True)]),
     }
 
 

@@ -24,7 +24,17 @@ from nertune.atomic import sync_directory
 from nertune.errors import InputError, MissingFileError
 from nertune.run import MANIFEST
 
-__all__ = ["checkpoint_size", "damage", "newest", "newest_verified", "publish", "remove_run", "rotate", "seal", "starting_point"]
+__all__ = [
+    "checkpoint_size",
+    "damage",
+    "newest",
+    "newest_verified",
+    "publish",
+    "remove_run",
+    "rotate",
+    "seal",
+    "starting_point",
+]
 
 CHECKSUMS = "checksums.json"
 WRITING = ".writing"

@@ -102,7 +102,10 @@ class Recipe(Section):
         }
 
     def section(self, task: str | None) -> TaskSection:
-        """One data set with its prompt and answer; None stands for the only one. Raises InputError for one that is not there."""
+        """One data set with its prompt and answer; None stands for the only one.
+
+        Raises InputError for one that is not there.
+        """
         tasks = self.by_task()
         if task is None and len(tasks) == 1:
             return next(iter(tasks.values()))
@@ -135,8 +138,13 @@ def _unfit(recipe: Recipe) -> str | None:
         return "training.quantize: 4-bit weights cannot be trained themselves; use method: lora, or remove the key"
     if (full or recipe.tokens) and recipe.training.loss_vocabulary == "sampled":
         return "training.loss_vocabulary: sampled needs a frozen output layer, and this trains it; use full"
-    if recipe.overwrite and Path(recipe.output).absolute() in (Path(recipe.model).absolute(), _absolute(recipe.lora.start)):
-        return f"overwrite: {recipe.output} is what this training starts from, and would be deleted; name another output"
+    if recipe.overwrite and Path(recipe.output).absolute() in (
+        Path(recipe.model).absolute(),
+        _absolute(recipe.lora.start),
+    ):
+        return (
+            f"overwrite: {recipe.output} is what this training starts from, and would be deleted; name another output"
+        )
     if any(not token.strip() for token in recipe.tokens) or len(set(recipe.tokens)) < len(recipe.tokens):
         return f"tokens: each must be a text of its own, found {list(recipe.tokens)}"
     return None
@@ -296,9 +304,11 @@ def _elsewhere(name: str) -> str | None:
     """The dotted key of a setting that stands in another section than where it was written."""
     for key, field in Recipe.model_fields.items():
         for choice in (field.annotation, *get_args(field.annotation)):
-            if isinstance(choice, type) and issubclass(choice, Section) and name in choice.keys():
+            known = choice.keys() if isinstance(choice, type) and issubclass(choice, Section) else ()
+            if name in known:
                 return f"{key}.{name}"
-    return name if name in Recipe.keys() else None
+    known = Recipe.keys()
+    return name if name in known else None
 
 
 def _section_at(location: list[str]) -> type[Section]:
