@@ -42,6 +42,20 @@ def test_any_ids_tile_what_they_are_decoded_to(family_of: Any, name: str, data: 
     tile(TokenPlaces(tokenizer).find(ids, text), text)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=40, deadline=None)
+@given(text=TEXTS.filter(len))
+def test_no_character_is_cut_at_a_boundary(family_of: Any, name: str, text: str) -> None:
+    tokenizer = family_of(name).tokenizer
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    places = TokenPlaces(tokenizer)
+    whole = [0]
+    for count, _ in places.whole(ids):
+        whole.append(whole[-1] + count)
+    for place in range(len(ids) + 1):
+        assert places.boundary(ids, place) == max(end for end in whole if end <= place)
+
+
 def test_an_answer_that_ends_within_a_surrogate_tiles_its_text(family_of: Any) -> None:
     """Two bytes of one are shown as two marks, both at the end."""
     tokenizer = family_of("qwen3").tokenizer

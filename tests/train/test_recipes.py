@@ -155,7 +155,7 @@ def opened(tmp_path_factory, tiny_model, family_of) -> Callable[..., Recipe]:
         if path.suffix == ".json":
             rows = json.loads(_corpus(name).read_text(encoding="utf-8"))
             # The test's tokenizer spells most characters in bytes.
-            rows = [row for row in rows if len(row["text"]) < 100][:ROWS]
+            rows = [row for row in rows if len(row["text"]) < 80][:ROWS]
             path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
         else:
             with _corpus(name).open(encoding="utf-8") as lines:

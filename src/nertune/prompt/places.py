@@ -78,6 +78,15 @@ class TokenPlaces:
                 text, count = "", 0
         return [*groups, (count, text + decoder.decode(b"", final=True))] if count else groups
 
+    def boundary(self, ids: Sequence[int], place: int) -> int:
+        """The last place between tokens, from `place` back, at which no character is cut."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        last = 0
+        for number, token in enumerate(ids[:place], 1):
+            decoder.decode(self.bytes_of(token))
+            last = last if decoder.getstate()[0] else number
+        return last
+
     def parts(self, ids: Sequence[int]) -> list[bytes]:
         """Each token's bytes, such that all of them together are the bytes of the decoded text."""
         pieces = [str(piece or "") for piece in self._tokenizer.convert_ids_to_tokens(list(ids))]

@@ -60,8 +60,9 @@ class SealingTrainer(Trainer):
         step, before = self.state.best_global_step, self.state.best_metric
         if super()._determine_best_metric(metrics, trial):
             return True
-        equal = step and metrics.get(str(self.args.metric_for_best_model)) == before
-        if not equal or metrics["eval_loss"] >= _eval_loss(self.state.log_history, step):
+        if not step or metrics.get(str(self.args.metric_for_best_model)) != before:
+            return False
+        if metrics["eval_loss"] >= _eval_loss(self.state.log_history, step):
             return False
         self.state.best_global_step = self.state.global_step
         return True
