@@ -60,7 +60,7 @@ _PIECES = "mentions of several pieces"
 
 
 class Conversion(NamedTuple):
-    """What was converted. `said`: lines for people; `complete`: every document and entity of the source is in the target."""
+    """What was converted. `said`: lines for people; `complete`: no document and no entity of the source is left out."""
 
     said: tuple[str, ...]
     complete: bool

@@ -23,7 +23,8 @@ def add_data(commands: Commands) -> None:
     convert = data.add_parser(
         "convert",
         help="from one format to another, round trip checked",
-        epilog="Exit code 3 where DST does not hold all of SRC: DST.left-out.jsonl lists what it does not.",
+        epilog="Exit code 3 where something of SRC is left out of DST: DST.left-out.jsonl lists it. What answers merge or do "
+        "not place by their nature is a note.",
     )
     convert.add_argument("source", metavar="SRC", help="annotated file or folder")
     convert.add_argument("target", metavar="DST", help="file or folder to write; one that is there is replaced")
