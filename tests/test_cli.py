@@ -477,10 +477,15 @@ def test_convert_replaces_nothing_of_its_source(capsys, annotated, tmp_path, sou
 def test_convert_says_what_the_target_cannot_hold(capsys, tmp_path):
     source, target = tmp_path / "repeated.jsonl", tmp_path / "alpaca.json"
     data.write([Document.of("叶老桂和叶老桂", [("name", 0, 3), ("name", 4, 7)])], source, format="entities")
-    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 3
-    assert "alpaca cannot hold entities whose place or number the answer does not tell: 1" in capsys.readouterr().err
+    assert main(["data", "convert", str(source), str(target), "--to", "alpaca"]) == 0
+    assert "alpaca cannot hold repeated mentions, which its answers name once: 1" in capsys.readouterr().err
+    assert not (tmp_path / "alpaca.json.left-out.jsonl").exists()
+    crossing = Document.of("甲乙丙丁", [("x", 0, 3), ("x", 2, 4)])
+    data.write([crossing], source, format="entities")
+    assert main(["data", "convert", str(source), str(target), "--to", "alpaca", "--answer", "inline"]) == 3
+    assert "alpaca cannot hold entities that cross others: 1" in capsys.readouterr().err
     listed = json.loads((tmp_path / "alpaca.json.left-out.jsonl").read_text(encoding="utf-8"))
-    assert [(e["start"], e["text"]) for e in listed["entities"]] == [(4, "叶老桂")]
+    assert [(e["start"], e["text"]) for e in listed["entities"]] == [(2, "丙丁")]
 
 
 @pytest.mark.parametrize("trusted", [False, True])

@@ -14,7 +14,7 @@ from nertune.extract import Recognizer
 from nertune.generate import Completion, ScriptedEngine
 from nertune.generate.endpoint import Endpoint
 from nertune.generate.remote import RemoteEngine
-from nertune.parity import Parity, compare, compare_prompts
+from nertune.parity import Parity, _parting, compare, compare_prompts
 from nertune.prompt import PromptSpec, PromptTemplate, Renderer, answer_format
 from nertune.schema import Document, LabelSet
 
@@ -133,6 +133,18 @@ def test_an_answer_that_parts_is_shown_with_its_context_and_probability(sides, r
     assert entities.local == "杭州 address [5, 7)"
     assert entities.served == "nothing more"
     assert not found.equal
+
+
+def test_an_answer_that_parts_within_a_character_is_shown_whole(renderer):
+    """Two characters that share the first of their tokens: none of the words shown begins or ends in the middle of one."""
+    ours, theirs = renderer.answer_ids("天龘地"), renderer.answer_ids("天龙地")
+    place = next(place for place, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+    assert "\ufffd" in renderer.decode(ours[:place])
+    (parting,) = _parting(renderer, 1, "answer", ours, theirs)
+    assert (parting.token, parting.context) == (place, "天")
+    assert parting.local.startswith("'龘")
+    assert parting.served.startswith("'龙")
+    assert "\ufffd" not in parting.local + parting.served + parting.context
 
 
 def test_an_answer_cut_off_at_the_same_tokens_parts_too(sides):

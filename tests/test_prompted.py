@@ -104,7 +104,12 @@ def test_what_an_answer_does_not_tell_is_named(tmp_path):
     twice = Document.of("甲甲", [("x-1", 1, 2)], id="7")
     document, losses = rows("alpaca", "json").express(twice)
     assert document == Document.of("甲甲", [("x-1", 0, 1)])
-    assert [(loss.kind.split()[0], loss.left_out) for loss in losses] == [("ids", False), ("entities", True)]
+    assert [(loss.kind.split()[:2], loss.left_out) for loss in losses] == [(["ids"], False), (["the", "places"], False)]
+    both = Document.of("甲甲", [("x-1", 0, 1), ("x-1", 1, 2)])
+    document, losses = rows("alpaca", "json").express(both)
+    assert document == Document.of("甲甲", [("x-1", 0, 1)])
+    assert [(loss.kind.split()[0], loss.left_out) for loss in losses] == [("repeated", False)]
+    assert rows("alpaca", "jsonl").express(both) == Expressed(both)
     assert rows("sharegpt", "inline").express(twice).document == Document.of("甲甲", [("x-1", 1, 2)])
     assert rows("alpaca", "json").express(Document(" \n")).document is None
     crossing = Document.of("甲乙丙丁", [("x-1", 0, 3), ("x-1", 2, 4)])

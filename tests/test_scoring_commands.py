@@ -81,7 +81,7 @@ def test_texts_without_prediction_are_refused_or_counted_as_empty(capsys: Any, g
 
 @pytest.mark.parametrize(
     ("table", "shown"),
-    [("scores", "measure: span"), ("semeval", "scheme: type"), ("published", "micro"), ("markdown", "| label |")],
+    [("scores", "measure: span"), ("semeval", "scheme: type"), ("published", "Micro Avg."), ("markdown", "| label |")],
 )
 def test_each_table_is_printed(capsys: Any, gold: Path, table: str, shown: str) -> None:
     assert main(["score", str(gold), str(gold), "--table", table]) == 0

@@ -102,13 +102,7 @@ def _section(path: str, task: str | None) -> tuple[Recipe, TaskSection, tuple[st
 
     opened, notes = open_recipe(path)
     recipe = fill_in(opened)
-    tasks = recipe.by_task()
-    if task is None and len(tasks) == 1:
-        return recipe, next(iter(tasks.values())), tuple(notes)
-    if task is None or task not in tasks:
-        found = "has several tasks" if task is None else f"has no task {task!r}"
-        raise InputError(f"{path}: {found}; name one (--task): {', '.join(name for name in tasks if name) or 'none'}")
-    return recipe, tasks[task], tuple(notes)
+    return recipe, recipe.section(task), tuple(notes)
 
 
 def _files(data: DataSection) -> list[str]:

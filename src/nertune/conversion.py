@@ -12,6 +12,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -21,12 +22,37 @@ from nertune.atomic import replacing, same_file
 from nertune.data.loss import Loss
 from nertune.data.wording import counted
 from nertune.errors import InputError
-from nertune.prompt import KNOWN_ANSWERS, PromptSpec, answer_format, load_template, strict
-from nertune.prompted import ROWS, PromptedRows
+from nertune.prompt import KNOWN_ANSWERS, AnswerFormat, PromptSpec, PromptTemplate, answer_format, load_template, strict
+from nertune.prompted import LAYOUTS, ROWS, Layout, PromptedRows
 from nertune.schema import Document, LabelSet
+from nertune.train.llamafactory import open_recipe
+from nertune.train.sections import PromptSection, parse_answer, parse_labels
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["Conversion", "Wording", "convert"]
 
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How rows for LLMs are worded. What is None is the recipe's, or the default.
+
+    Args:
+        template: a template by name or path (default: cluener).
+        answer: the name of an answer format (default: json).
+        labels: in the order in which the prompt names them (default: those that occur, the most frequent first).
+        layout: which columns of an alpaca row hold what (default: sentence-in-input).
+        recipe: a recipe whose prompt, answers, labels and label map are taken.
+        task: which of its data sets, where it has several.
+    """
+
+    template: str | None = None
+    answer: str | None = None
+    labels: tuple[str, ...] | None = None
+    layout: Layout | None = None
+    recipe: str | None = None
+    task: str | None = None
+
+
+_AS_USUAL = Wording()
 _AS_THEY_ARE = data.LabelMap()
 _AS_TOLD = data.ReadSettings()
 _NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
@@ -34,7 +60,7 @@ _PIECES = "mentions of several pieces"
 
 
 class Conversion(NamedTuple):
-    """What was converted. `said`: lines for people; `complete`: every document and entity of the source is in the target."""
+    """What was converted. `said`: lines for people; `complete`: no document and no entity of the source is left out."""
 
     said: tuple[str, ...]
     complete: bool
@@ -45,22 +71,24 @@ def convert(
     target: str,
     *,
     target_format: str,
-    template: str | None = None,
-    answer: str | None = None,
+    wording: Wording = _AS_USUAL,
     scheme: data.Scheme | None = None,
     label_map: data.LabelMap = _AS_THEY_ARE,
     reading: data.ReadSettings = _AS_TOLD,
 ) -> Conversion:
     """Convert an annotated file, read the result back, and say what is to be said about both.
 
-    `template`, `answer`: the prompt (cluener where None) and the answers (json) of rows for LLMs; `answer` also the marks of
-    inline lines (inline). `scheme`: that of the tags, for targets that have tags. `label_map`: other labels for those of the
-    file, given right after reading. `reading`: how the source is read, see `data.open_rows`. What the target's format
-    cannot hold, and mentions of the source that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line
-    for each document it is about.
+    `wording`: the prompts and answers of rows for LLMs; its `answer` also the marks of inline lines (inline). `scheme`: that
+    of the tags, for targets that have tags. `label_map`: other labels for those of the file, given right after reading.
+    `reading`: how the source is read, see `data.open_rows`. What the target's format cannot hold, and mentions of the source
+    that have no place in its text, are listed in `TARGET.left-out.jsonl`, a line for each document it is about.
     Raises DataError for what cannot be read, InputError when both are the same file, for labels that the answers cannot
-    write, and for a template, an answer or a scheme where the target has none, DiskSpaceError.
+    write or that are not among those listed, and for a wording or a scheme where the target has none, DiskSpaceError.
     """
+    words = _Words.of(wording, label_map)
+    label_map = words.label_map
+    if target_format in ROWS:
+        reading = {**reading, "labels": label_map.wanted(words.labels.names if words.labels else None)}
     listed = _left_out_path(target)
     for written in (target, listed):
         if same_file(source, written):
@@ -70,16 +98,16 @@ def convert(
         changes = data.Changes()
         if target_format in ROWS and scheme is None:
             labels, rows = _labelled(source, reading, read, label_map)
-            prompt, form = load_template(template or "cluener"), strict(answer_format(answer or "json")).form
-            writer: data.Writer = PromptedRows(target_format, PromptSpec(prompt, labels, form))
+            writer: data.Writer = words.rows(target_format, labels, source)
         else:
-            writer = _writer(target_format, target, template, answer, scheme)
+            writer = _writer(target_format, target, wording, scheme)
         passage = _Passage(writer, label_map.rows(rows, changes))
         with replacing(listed) as file:
             writer.write(passage.documents(file), target)
             for missed in read.missed:
                 passage.list_missed(missed.line, missed.why, file)
         said = [
+            *words.notes,
             f"{source}: {read.format}, {counted(passage.counts['read'], 'document')}",
             *read.notes(),
             *label_map.notes(changes),
@@ -98,12 +126,65 @@ def convert(
     return Conversion(tuple(said), complete=not (passage.counts["listed"] or unlike))
 
 
-def _writer(
-    format: str, target: str, template: str | None, answer: str | None, scheme: data.Scheme | None
-) -> data.Writer:
+@dataclass(frozen=True)
+class _Words:
+    """A wording with its parts loaded. `labels`: None for those that occur in the file."""
+
+    template: PromptTemplate
+    answer: AnswerFormat
+    labels: LabelSet | None
+    label_map: data.LabelMap
+    layout: Layout | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, wording: Wording, label_map: data.LabelMap) -> _Words:
+        """Raises InputError, MissingFileError and RecipeError for parts that are not there."""
+        notes: list[str] = []
+        section = None
+        if wording.recipe is not None:
+            opened = open_recipe(wording.recipe)
+            notes += opened.notes
+            section = opened.recipe.section(wording.task)
+        elif wording.task is not None:
+            raise InputError("--task is one of a recipe's tasks: name the recipe (--recipe)")
+        if wording.template is not None or section is None:
+            template = load_template(wording.template or "cluener", notes)
+        else:
+            template = (section.prompt or PromptSection()).load(notes)
+        if wording.answer is not None or section is None:
+            answer = answer_format(wording.answer or "json")
+        else:
+            answer = parse_answer("inline" if section.answer is None else section.answer)
+        if wording.labels is not None:
+            labels: LabelSet | None = LabelSet(wording.labels)
+        else:
+            labels = parse_labels(section.labels) if section and section.labels else None
+        if section is not None and not label_map:
+            label_map = section.data.mapping()
+        return cls(template, answer, labels, label_map, wording.layout, tuple(notes))
+
+    def rows(self, format: str, found: LabelSet, source: str) -> PromptedRows:
+        """What writes rows. `found`: the labels that occur. Raises InputError where some are not listed."""
+        if self.layout is not None and format != "alpaca":
+            raise InputError(f"--layout {self.layout}: {format} has turns instead of columns; it is for alpaca")
+        unknown = [name for name in found if self.labels is not None and name not in self.labels]
+        if unknown:
+            raise InputError(
+                f"{source}: labels that are not listed: {', '.join(unknown)}. Add them (--labels, or labels of the recipe), "
+                "or give them others (--map OLD=NEW; OLD= leaves them out)"
+            )
+        spec = PromptSpec(self.template, self.labels or found, strict(self.answer).form)
+        return PromptedRows(format, spec, self.layout or LAYOUTS[0])
+
+
+def _writer(format: str, target: str, wording: Wording, scheme: data.Scheme | None) -> data.Writer:
     """What writes documents alone. Raises InputError for what it has no use for."""
-    if template is not None:
-        raise InputError(f"--template {template}: {format} has no prompts; it is for {' and '.join(ROWS)}")
+    answer = wording.answer
+    for option in ("template", "labels", "layout", "recipe", "task"):
+        if (value := getattr(wording, option)) is not None:
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise InputError(f"--{option} {shown}: {format} has no prompts; it is for {' and '.join(ROWS)}")
     if answer is not None and format != "inline":
         raise InputError(f"--answer {answer}: {format} holds no answers; it is for {', '.join(ROWS)} and inline")
     if format != "inline" or scheme is not None:

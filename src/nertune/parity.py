@@ -18,7 +18,7 @@ from nertune.extract import Recognizer
 from nertune.generate import Completion, Engine, Request
 from nertune.generate.endpoint import Endpoint
 from nertune.generate.remote import RemoteEngine
-from nertune.prompt import Renderer
+from nertune.prompt import Renderer, TokenPlaces
 from nertune.schema import Document, Prediction
 
 __all__ = ["Parity", "Parting", "compare", "compare_prompts", "parity"]
@@ -224,14 +224,18 @@ def _parting(
     if place == len(ours) == len(others):
         return []
 
+    places = TokenPlaces(renderer.tokenizer)
+    # The words begin and end with whole characters, which tokens may share.
+    start = places.boundary(ours, place)
+    first = places.boundary(ours, max(0, start - _BEFORE))
+
     def words(ids: Sequence[int]) -> str:
         return str(renderer.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def shown(ids: Sequence[int]) -> str:
         some = list(ids[place : place + _AFTER])
-        return f"{words(some)!r} {some}" if some else "the end"
+        end = places.boundary(ids, place + len(some))
+        return f"{words(ids[start : max(end, place + 1)])!r} {some}" if some else "the end"
 
     chance = math.exp(logprobs[place]) if place < len(logprobs) else None
-    return [
-        Parting(number, what, place, words(ours[max(0, place - _BEFORE) : place]), shown(ours), shown(others), chance)
-    ]
+    return [Parting(number, what, place, words(ours[first:start]), shown(ours), shown(others), chance)]

@@ -54,14 +54,19 @@ def names_of(given: Sequence[str]) -> dict[str, Path]:
     return runs
 
 
-def open_service(loaded: LoadedRuns, *, capacity: int = 1024, default_tokens: int = 1024) -> Service:
-    """The application over loaded runs. `capacity`: requests accepted and unfinished at a time."""
+def open_service(
+    loaded: LoadedRuns, *, capacity: int = 1024, default_tokens: int = 1024, served_name: str | None = None
+) -> Service:
+    """The application over loaded runs. `capacity`: requests accepted and unfinished at a time.
+
+    `served_name`: what clients call the base model, or the one run where that is served as a whole model.
+    """
     try:
         from nertune.serve.app import build_app
     except ImportError as error:
         raise MissingExtraError("nertune serve", extra="serve") from error
 
-    models = _models(loaded)
+    models = _models(loaded, served_name)
     # Any token will do: what is to be seen is that the engine gives one.
     probe = Request((0,), frozenset(), max_new_tokens=1)
     loop = EngineLoop(partial(_stepping, loaded.engine), probe=probe, capacity=capacity)
@@ -75,6 +80,7 @@ def serve(
     say: Callable[[str], None],
     capacity: int = 1024,
     default_tokens: int = 1024,
+    served_name: str | None = None,
 ) -> int:
     """Load runs and answer until a signal comes; what was accepted is finished. Returns the exit code.
 
@@ -92,7 +98,7 @@ def serve(
 
     server = HttpServer(app, settings, metrics=metrics)
     try:
-        service = open_service(load(), capacity=capacity, default_tokens=default_tokens)
+        service = open_service(load(), capacity=capacity, default_tokens=default_tokens, served_name=served_name)
     except BaseException:
         server.close()
         raise
@@ -131,7 +137,7 @@ def greeting(models: Mapping[str, ServedModel], url: str) -> list[str]:
     return lines
 
 
-def _models(loaded: LoadedRuns) -> dict[str, ServedModel]:
+def _models(loaded: LoadedRuns, served_name: str | None) -> dict[str, ServedModel]:
     """The base model, where it answers, and each run."""
     from nertune.serve.models import ServedModel
 
@@ -142,23 +148,37 @@ def _models(loaded: LoadedRuns) -> dict[str, ServedModel]:
     if vocabulary is not None and first.constrained:
         vocabulary.prepare()  # takes seconds: not when the first client waits
 
-    def served(name: str, reader: Recognizer, *, adapted: bool) -> ServedModel:
+    base, alone = loaded.base_model, None
+    if served_name is not None and loaded.offers_base:
+        base = served_name
+    elif served_name is not None:
+        alone = served_name
+        if len(loaded.recognizers) > 1:
+            raise InputError(
+                f"--served-model-name {served_name}: no base model is served apart, and the run answers for several tasks; "
+                "name the run, as NAME=RUN"
+            )
+
+    def served(name: str, reader: Recognizer, *, folder: Path | None) -> ServedModel:
         stop_ids = reader.renderer.stop_ids
         return ServedModel(
             name,
-            root=str(loaded.folders[name]) if adapted else loaded.base_model,
-            parent=loaded.base_model if adapted else None,
-            adapter=reader.adapter if adapted else None,
+            root=loaded.base_model if folder is None else str(folder),
+            parent=None if folder is None else base,
+            adapter=None if folder is None else reader.adapter,
             tokenizer=reader.renderer.tokenizer,
             stop_ids=stop_ids,
             vocabulary=engine.vocabulary_size,
             context=context,
-            recognizer=reader if adapted else None,
+            recognizer=None if folder is None else reader,
             check_grammar=_grammar_check(engine, stop_ids),
         )
 
-    models = {loaded.base_model: served(loaded.base_model, first, adapted=False)} if loaded.offers_base else {}
-    return models | {name: served(name, reader, adapted=True) for name, reader in loaded.recognizers.items()}
+    models = {base: served(base, first, folder=None)} if loaded.offers_base else {}
+    for run, reader in loaded.recognizers.items():
+        name = alone or run
+        models[name] = served(name, reader, folder=loaded.folders[run])
+    return models
 
 
 def _grammar_check(engine: LocalEngine, stop_ids: frozenset[int]) -> Callable[[str], None]:

@@ -25,6 +25,7 @@ __all__ = [
     "conversion_meter",
     "duration",
     "highlight",
+    "in_colour",
     "line",
     "quiet_libraries",
     "silence",
@@ -134,16 +135,28 @@ def visible(text: str) -> str:
     return text.translate(_PICTURES)
 
 
-def token_strip(tokens: Sequence[str], loss_mask: Sequence[int]) -> Text:
-    """Tokens one after another, trained ones on green, the others dim; boundaries shown by alternating brightness."""
+def token_strip(tokens: Sequence[str], trained: Sequence[bool], *, colour: bool) -> Text:
+    """Write tokens one after another, boundaries shown by alternating brightness.
+
+    Trained tokens are green in colour, and stand between ⟦ and ⟧ without it.
+    """
     out = Text()
-    for place, (token, trained) in enumerate(zip(tokens, loss_mask, strict=True)):
-        if trained:
+    before = False
+    for place, (token, now) in enumerate(zip(tokens, trained, strict=True)):
+        if now:
             style = "black on green" if place % 2 else "black on bright_green"
         else:
             style = "bright_black" if place % 2 else "white"
-        out.append(token, style=style)
-    return out
+        if not colour and now != before:
+            out.append("⟦" if now else "⟧")
+        out.append(visible(token), style=style)
+        before = now
+    return out.append("⟧") if before and not colour else out
+
+
+def in_colour(console: Console) -> bool:
+    """Whether a console shows colours: a terminal that is not told otherwise (NO_COLOR)."""
+    return console.color_system is not None and not console.no_color
 
 
 def silence() -> None:

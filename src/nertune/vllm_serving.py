@@ -72,6 +72,8 @@ def plan_vllm(
     if not opened:
         raise InputError("name at least one run")
     whole = opened[0].config is None
+    if whole and settings.served_name is not None:
+        opened = [opened[0]._replace(name=settings.served_name), *opened[1:]]
     base = str(opened[0].folder.resolve()) if whole else resolve_model(opened[0].manifest.base_model)
     if Path(base).is_dir():
         check_model(Path(base))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,6 +14,7 @@ from nertune.errors import InputError
 from nertune.evaluate import Evaluation, evaluate
 from nertune.evaluate.compare import compare
 from nertune.evaluate.compare_table import difference_table
+from nertune.evaluate.evaluation import LabelScore, Score, Scores
 from nertune.evaluate.table import (
     comparison_table,
     markdown_table,
@@ -140,18 +143,53 @@ def test_markdown_table() -> None:
     ]
 
 
+PUBLISHED = Path(__file__).parents[3] / "shared" / "tutorials" / "published-table.txt"
+
+
 def test_the_published_layout_line_by_line() -> None:
     """Label, P, R, F1; last label of the alphabet first; then micro and macro: the layout of published CLUENER tables."""
-    gold = Document.of("甲乙丙", [("scene", 0, 1), ("地址", 1, 2), ("address", 2, 3)])
-    found = Prediction("甲乙丙", Document.of("甲乙丙", [("scene", 0, 1), ("address", 0, 1)]).entities)
+    gold = Document.of("甲乙丙丁", [("scene", 0, 1), ("地址", 1, 2), ("address", 2, 3), ("地址", 3, 4)])
+    found = Prediction(
+        "甲乙丙丁", Document.of("甲乙丙丁", [("scene", 0, 1), ("address", 0, 1), ("地址", 1, 2)]).entities
+    )
     assert published_table(evaluate([gold], [found])).splitlines() == [
-        "label    precision  recall  f1",
-        "地址     0.0000     0.0000  0.0000",
-        "scene    1.0000     1.0000  1.0000",
-        "address  0.0000     0.0000  0.0000",
-        "micro    0.5000     0.3333  0.4000",
-        "macro    0.3333     0.3333  0.3333",
+        "     Label Precision Recall     F1",
+        "      地址       1.0    0.5 0.6667",
+        "     scene       1.0    1.0 1.0000",
+        "   address       0.0    0.0 0.0000",
+        "Micro Avg.    0.6667    0.5 0.5714",
+        "Macro Avg.         -      - 0.5556",
     ]
+
+
+def _label_score(precision: float, recall: float, f1: float) -> LabelScore:
+    return LabelScore(precision=precision, recall=recall, f1=f1, support=1)
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"no published table at {PUBLISHED}")
+def test_the_published_numbers_give_the_published_table() -> None:
+    """Byte for byte, the numbers given as they are rounded there."""
+    published = PUBLISHED.read_text(encoding="utf-8")
+    rows = [line.rsplit(maxsplit=3) for line in published.splitlines()[1:]]
+    labels = {name: _label_score(*map(float, values)) for name, *values in reversed(rows[:-2])}
+    precision, recall, f1 = map(float, rows[-2][1:])
+    micro = Score(precision=precision, recall=recall, f1=f1)
+    macro = Score(precision=0.7927, recall=0.7939, f1=float(rows[-1][3]))
+    evaluation = replace(scored(), metrics={"text": Scores(micro=micro, macro=macro, labels=labels)})
+    assert published_table(evaluation) == published
+    assert float(rows[-1][3]) == round(sum(score.f1 for score in labels.values()) / len(labels), 4)
+
+
+@pytest.mark.parametrize("found", [(), (("name", 0, 1),), (("name", 0, 1), ("name", 2, 3), ("a[b]|c", 1, 2))])
+def test_the_published_layout_is_what_pandas_prints(found: tuple[tuple[str, int, int], ...]) -> None:
+    pandas = pytest.importorskip("pandas")
+    evaluation = scored(*found)
+    scores = evaluation.metrics["text"]
+    rows = [(*reversed(scores.labels.items()),), (("Micro Avg.", scores.micro),)]
+    table = [[name, round(s.precision, 4), round(s.recall, 4), round(s.f1, 4)] for part in rows for name, s in part]
+    table.append(["Macro Avg.", "-", "-", round(scores.macro.f1, 4)])
+    frame = pandas.DataFrame(table, columns=["Label", "Precision", "Recall", "F1"])
+    assert published_table(evaluation) == frame.to_string(index=False) + "\n"
 
 
 def test_semeval_table_shows_the_counts_of_each_scheme() -> None:

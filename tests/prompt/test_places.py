@@ -43,6 +43,44 @@ def test_any_ids_tile_what_they_are_decoded_to(family_of: Any, name: str, data: 
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=40, deadline=None)
+@given(text=TEXTS.filter(len))
+def test_no_character_is_cut_at_a_boundary(family_of: Any, name: str, text: str) -> None:
+    tokenizer = family_of(name).tokenizer
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    places = TokenPlaces(tokenizer)
+    whole = [0]
+    for count, _ in places.whole(ids):
+        whole.append(whole[-1] + count)
+    for place in range(len(ids) + 1):
+        assert places.boundary(ids, place) == max(end for end in whole if end <= place)
+
+
+def test_an_answer_that_ends_within_a_surrogate_tiles_its_text(family_of: Any) -> None:
+    """Two bytes of one are shown as two marks, both at the end."""
+    tokenizer = family_of("qwen3").tokenizer
+    ids = tokenizer.convert_tokens_to_ids(["a", "í", "ł"])  # the bytes ED and A0 in the vocabulary's alphabet
+    text = decoded(tokenizer, ids)
+    assert text == "a\ufffd\ufffd"
+    assert TokenPlaces(tokenizer).find(ids, text) == [(0, 1), (1, 2), (1, 3)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_groups_of_tokens_are_whole_characters(family_of: Any, name: str, data: st.DataObject) -> None:
+    """Of a text, each group is what the tokenizer decodes it to; a token's own bytes are those of the text."""
+    tokenizer = family_of(name).tokenizer
+    ids = tokenizer.encode(data.draw(TEXTS.filter(len)), add_special_tokens=False)
+    places = TokenPlaces(tokenizer)
+    groups = places.whole(ids)
+    assert sum(count for count, _ in groups) == len(ids)
+    whole = "".join(text for _, text in groups)
+    assert whole.removeprefix(" ") == decoded(tokenizer, ids).removeprefix(" ")
+    assert b"".join(map(places.bytes_of, ids)).decode() == whole
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=60, deadline=None)
 @given(text=TEXTS.filter(len))
 def test_prefixes_of_an_encoded_text_end_where_their_last_token_does(family_of: Any, name: str, text: str) -> None:

@@ -165,6 +165,62 @@ def test_settings_and_vllms_own_arguments_go_through(run):
             plan_vllm([str(run)], VllmSettings(extra=(argument, "1")), dry=True)
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ("--dtype", "bfloat16"),
+        ("--dtype=bfloat16",),
+        ("--max_model_len", "2k"),
+        ("--no-enable-prefix-caching",),
+        ("-tp", "4"),
+        ("--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}'),
+        ("--generation-config", "auto"),
+        ("--max-loras", "4"),
+        ("--chat-template", "x.jinja"),
+        ("--trust-remote-code",),
+        ("--gpu-memory-utilization", "0.8", "--override.a", "1", "--override.b", "2"),
+    ],
+    ids=" ".join,
+)
+def test_no_option_stands_twice_and_the_users_goes_before_ours(run, monkeypatch, extra):
+    monkeypatch.setattr("nertune.serve.vllm.remote_code_trusted", lambda: True)
+    settings = VllmSettings(tensor_parallel=2, chat_template=run / "own.jinja", extra=extra)
+    command = plan_vllm([str(run)], settings, dry=True).command
+    assert command[-len(extra) :] == extra
+    names = [
+        part.partition("=")[0].replace("_", "-").replace("--no-", "--") for part in command if part.startswith("-")
+    ]
+    names = ["--tensor-parallel-size" if name == "-tp" else name for name in names]
+    assert len(names) == len(set(names)), command
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("--seed", "1", "--seed=2"), "--seed is given twice behind --"),
+        (("--structured-outputs-config", '{"backend": "xgrammar"}'), "the run's grammars are llguidance's"),
+        (("--structured-outputs-config.backend", "xgrammar"), "the run's grammars are llguidance's"),
+        (("--no-enable-lora",), "--enable-lora is set by nertune"),
+        (("--served_model_name=x",), "--served-model-name is set by nertune"),
+    ],
+    ids=str,
+)
+def test_arguments_that_contradict_the_run_are_refused(run, extra, said):
+    with pytest.raises(InputError, match=said):
+        plan_vllm([str(run)], VllmSettings(extra=extra), dry=True)
+
+
+def test_the_base_model_has_the_name_that_is_asked_for(run, capsys):
+    named = ["serve", str(run), "--engine", "vllm", "--dry-run", "--served-model-name"]
+    assert main([*named, "Qwen/Qwen2.5-7B-Instruct"]) == 0
+    assert "--served-model-name Qwen/Qwen2.5-7B-Instruct --host" in capsys.readouterr().out
+    assert main([*named, "ner"]) == 2
+    assert "--served-model-name ner: a run is called so" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*named, "a b"])
+    assert "'a b' is no name of a model" in capsys.readouterr().err
+
+
 def test_long_rows_get_a_longer_context_within_the_models_own(run, base):
     change(run / "nertune.json", max_tokens=700)
     assert value_of(plan_vllm([str(run)], VllmSettings(), dry=True).command, "--max-model-len") == "1408"
@@ -190,6 +246,8 @@ def test_a_whole_model_is_served_by_itself(recipe):
     command = plan_vllm([str(folder)], VllmSettings(), dry=True).command
     assert (value_of(command, "--served-model-name"), "--enable-lora" in command) == ("whole", False)
     assert str(folder.resolve()) in command
+    plan = plan_vllm([str(folder)], VllmSettings(served_name="Org/x"), dry=True)
+    assert (value_of(plan.command, "--served-model-name"), plan.runs[0].name) == ("Org/x", "Org/x")
 
 
 @pytest.mark.parametrize(
@@ -412,6 +470,8 @@ def ended(told) -> None:
         (["{run}", "--", "--seed", "3"], "arguments after --: means nothing with the local engine"),
         (["{run}", "--vllm-port", "9", "--vllm-python", "p"], "--vllm-python, --vllm-port: mean nothing"),
         (["{run}", "--run", "{run}"], "--run: means nothing with the local engine"),
+        (["http://127.0.0.1:9/v1", "--run", "{run}", "--served-model-name", "x"], "--served-model-name: means nothing"),
+        (["{run}", "--served-model-name", "ner"], "--served-model-name ner: a run is called so"),
         (["{run}", "--concurrency", "3"], "--concurrency: means nothing with the local engine"),
         (["{run}", "--engine", "vllm", "--batch-size", "3"], "--batch-size: means nothing with --engine vllm"),
         (["{run}", "--engine", "vllm", "--max-tokens", "3"], "--max-tokens: means nothing with --engine vllm"),

@@ -529,7 +529,7 @@ def test_the_tutorials_file_trains_a_tiny_model(folder, base, capsys):
     assert main(["train", str(TUTORIAL), *overrides]) == 0
     said = capsys.readouterr()
     assert said.out.endswith("run\n")
-    assert "overwrite_output_dir: a run that is there is never written over" in said.err
+    assert "overwrite_output_dir" not in said.err
     run = folder / "run"
     assert (run / "loss.png").is_file()
     assert RunManifest.read(run).prompt.template == PromptTemplate(PROMPT + "\n{text}", QWEN)
@@ -539,8 +539,10 @@ def test_the_tutorials_file_trains_a_tiny_model(folder, base, capsys):
     assert [line["step"] for line in metrics if "eval_loss" in line] == [2, 3]
     nertune.load(run).extract("方鹏去漠北")
 
-    assert main(["train", str(TUTORIAL), *overrides]) == 2
+    assert main(["train", str(TUTORIAL), *overrides, "overwrite_output_dir=false"]) == 2
     assert "already holds a run" in capsys.readouterr().err
+    assert main(["train", str(TUTORIAL), *overrides]) == 0  # the file says overwrite_output_dir: true
+    assert "overwrite: the run that was in run is deleted" in capsys.readouterr().err
     assert main(["train", str(TUTORIAL), "lora_rnak=3"]) == 2
     resumed = [*overrides, "max_steps=4", "resume_from_checkpoint=run/checkpoints/checkpoint-2"]
     assert main(["train", str(TUTORIAL), *resumed]) == 0

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from nertune.errors import MissingFileError, RecipeError
 from nertune.prompt import PromptTemplate, answer_format, load_template
 from nertune.schema import LabelSet
+from nertune.train.other_names import OTHER_NAMES
 from nertune.train.recipe import Recipe, load_recipe
 from nertune.train.sections import parse_labels
 
@@ -329,3 +330,38 @@ def test_labels_may_have_display_names_and_descriptions(recipe: Load) -> None:
 def test_a_recipe_made_in_python_is_checked_alike() -> None:
     with pytest.raises(ValidationError, match="data: required key is missing"):
         Recipe(model="m", output="o")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("load_best_model_at_end", "training.keep_best"),
+        ("save_total_limit", "training.keep_checkpoints"),
+        ("metric_for_best_model", "training.best_by"),
+        ("report_to", "track"),
+        ("per_device_train_batch_size", "training.batch_size"),
+        ("num_train_epochs", "training.epochs"),
+        ("overwrite_output_dir", "overwrite"),
+        ("lora.lora_alpha", "lora.alpha"),
+        ("lora.r", "lora.rank"),
+        ("lora.target_modules", "lora.targets"),
+        ("training.lr", "training.learning_rate"),
+        ("prompt.system_prompt", "prompt.system"),
+        ("epochs", "training.epochs"),  # ours, in another section
+        ("training.model", "model"),
+    ],
+)
+def test_names_of_other_tools_lead_to_ours(tmp_path, theirs, ours):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: x\ndata: {train: y}\noutput: z\n", encoding="utf-8")
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(path, [f"{theirs}=1"])
+    assert f"{theirs}: unknown key; did you mean {ours!r}?" in str(refused.value)
+
+
+def test_every_name_of_other_tools_leads_to_a_key_that_is_there():
+    recipe = Recipe(model="x", data={"train": "y"}, output="z")
+    for ours in OTHER_NAMES.values():
+        *sections, key = ours.split(".")
+        known = (type(getattr(recipe, sections[0])) if sections else Recipe).keys()
+        assert key in known, ours

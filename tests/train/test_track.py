@@ -131,6 +131,11 @@ def test_swanlab(recipe, capfd):
     assert "实验".encode() in content
     config = yaml.safe_load((folder / "files" / "config.yaml").read_text(encoding="utf-8"))
     assert config["training"]["value"]["max_steps"] == 2
+    # The keys of the published scripts, beside the recipe's own.
+    model, file = config["model"]["value"], config["data"]["value"]["train"]
+    assert (model, config["dataset"]["value"]) == (str(recipe().model), file)
+    assert [config[f"lora_{key}"]["value"] for key in ("rank", "alpha", "dropout")] == [4, 8, 0.1]
+    assert b"Prediction" in content
     texts = sorted(path.read_text(encoding="utf-8") for path in (folder / "media" / "text").iterdir())
     assert texts[1] == "方鹏去漠北\ngold: 人名 方鹏; 地点 漠北\npredicted: 人名 方鹏"
     (page,) = (folder / "media" / "html").iterdir()

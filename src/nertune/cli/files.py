@@ -23,7 +23,8 @@ def add_data(commands: Commands) -> None:
     convert = data.add_parser(
         "convert",
         help="from one format to another, round trip checked",
-        epilog="Exit code 3 where DST does not hold all of SRC: DST.left-out.jsonl lists what it does not.",
+        epilog="Exit code 3 where something of SRC is left out of DST: DST.left-out.jsonl lists it. What answers merge or do "
+        "not place by their nature is a note.",
     )
     convert.add_argument("source", metavar="SRC", help="annotated file or folder")
     convert.add_argument("target", metavar="DST", help="file or folder to write; one that is there is replaced")
@@ -35,10 +36,28 @@ def add_data(commands: Commands) -> None:
         help="entities, cluener, doccano, labelstudio, brat, conll, hf, spacy, inline, alpaca or sharegpt "
         "(default: %(default)s)",
     )
-    convert.add_argument("--template", help="alpaca, sharegpt: prompt template (default: cluener)")
     convert.add_argument(
         "--answer", help="alpaca, sharegpt: answer format (default: json); inline: inline or xml (default: inline)"
     )
+    rows = convert.add_argument_group("rows for LLMs (alpaca, sharegpt)")
+    rows.add_argument(
+        "--template",
+        metavar="T",
+        help="prompt template: a name, a folder or a file (default: the recipe's, or cluener)",
+    )
+    rows.add_argument(
+        "--labels",
+        metavar="A,B,C",
+        help="labels in the order in which the prompt names them (default: the recipe's, or those that occur, the most "
+        "frequent first)",
+    )
+    rows.add_argument(
+        "--layout",
+        choices=("sentence-in-input", "system-in-instruction", "prompt-in-instruction"),
+        help="alpaca: which columns hold prompt, sentence and system sentence (default: sentence-in-input)",
+    )
+    rows.add_argument("--recipe", metavar="RECIPE", help="take prompt, answer format, labels and label map of a recipe")
+    rows.add_argument("--task", metavar="NAME", help="which of the recipe's tasks, where it has several")
     map_option(convert)
     convert.add_argument("--scheme", choices=("bio", "bioes", "bmes"), help="conll, hf: tags to write (default: bio)")
     reading_options(convert, "SRC")
@@ -56,14 +75,22 @@ def add_doctor(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from nertune.conversion import convert
+    from nertune.conversion import Wording, convert
 
+    labels = options.labels
+    wording = Wording(
+        template=options.template,
+        answer=options.answer,
+        labels=None if labels is None else tuple(name.strip() for name in labels.split(",")),
+        layout=options.layout,
+        recipe=options.recipe,
+        task=options.task,
+    )
     conversion = convert(
         options.source,
         options.target,
         target_format=options.target_format,
-        template=options.template,
-        answer=options.answer,
+        wording=wording,
         scheme=options.scheme,
         label_map=label_map_of(options),
         reading=reading_of(options),

@@ -270,4 +270,8 @@ def _prompt_of_labels(options: argparse.Namespace) -> Any:
     if not is_endpoint(options.model):
         raise InputError("--labels goes with a server as MODEL (http://host:port/v1#model-name); a run has its own")
     labels = LabelSet(tuple(name.strip() for name in options.labels.split(",")))
-    return PromptSpec(load_template(options.template or "ner"), labels, answer_format(options.answer or "json"))
+    notes: list[str] = []
+    template = load_template(options.template or "ner", notes)
+    for note in notes:
+        say(note)
+    return PromptSpec(template, labels, answer_format(options.answer or "json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,13 @@ def add_serve(commands: Commands) -> None:
         "--engine",
         choices=("local", "vllm"),
         help="who generates: this process, or vLLM, which is started behind it (default: local)",
+    )
+    serve.add_argument(
+        "--served-model-name",
+        type=_model_name,
+        metavar="NAME",
+        help="what clients call the base model that adapters stand beside (default: its own name; with vLLM: base), or the "
+        "run, where it is a whole model",
     )
     serve.add_argument(
         "--queue", type=positive, default=1024, metavar="N", help="requests waiting at most (default: %(default)s)"
@@ -112,6 +120,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace, engine: str) -> None:
     """Raise InputError for an option that would be ignored."""
     wrong = [name for other, names in _OWN.items() if other != engine for name in names]
+    wrong += ["served_model_name"] if engine == "server" else []
     wrong += ["concurrency"] if engine == "local" else [] if options.parity else ["device"]
     if ignored := given(options, wrong):
         whose = {"local": "the local engine", "vllm": "--engine vllm", "server": "a server that runs already"}[engine]
@@ -124,6 +133,8 @@ def _serve_local(options: argparse.Namespace) -> int:
     from nertune.terminal import Meter, conversion_meter
 
     runs = names_of(options.runs)
+    if options.served_model_name in runs:
+        raise InputError(f"--served-model-name {options.served_model_name}: a run is called so; give one another name")
 
     def load() -> Any:
         with Meter("loading the model") as meter:
@@ -139,7 +150,14 @@ def _serve_local(options: argparse.Namespace) -> int:
                 note=say,
             )
 
-    return serve(load, settings_of(options), say=say, capacity=options.queue, default_tokens=options.max_tokens)
+    return serve(
+        load,
+        settings_of(options),
+        say=say,
+        capacity=options.queue,
+        default_tokens=options.max_tokens,
+        served_name=options.served_model_name,
+    )
 
 
 def _serve_vllm(options: argparse.Namespace) -> int:
@@ -155,7 +173,7 @@ def _serve_vllm(options: argparse.Namespace) -> int:
 
     return serve_vllm(
         options.runs,
-        VllmSettings(port=options.vllm_port, extra=options.vllm_arguments),
+        VllmSettings(port=options.vllm_port, served_name=options.served_model_name, extra=options.vllm_arguments),
         settings_of(options),
         _gateway(options),
         python=options.vllm_python,
@@ -185,6 +203,12 @@ def _gateway(options: argparse.Namespace) -> GatewaySettings:
         min_score=options.min_score,
         window=options.window,
     )
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch(r"[\w.:/-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a model: letters, digits and . _ - : /")
+    return text
 
 
 def _port(text: str) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import itertools
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nertune.cli.messages import rank, say
@@ -29,7 +31,7 @@ def add_quickstart(commands: Commands) -> None:
 
 
 def add_preview(commands: Commands) -> None:
-    preview = commands.add_parser("preview", help="the prompt, its tokens and the loss mask, in colour")
+    preview = commands.add_parser("preview", help="text, tokens, ids, attention mask and labels of training rows")
     preview.add_argument("recipe", metavar="RECIPE")
     preview.add_argument("overrides", nargs="*", metavar="key=value")
     preview.add_argument("-n", type=positive, default=1, metavar="N", help="how many samples (default: 1)")
@@ -82,7 +84,9 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _preview_rows(recipe: Any, renderer: Any, documents: Sequence[Any], shown: int) -> None:
-    from nertune.terminal import stdout, token_strip
+    """Print the first rows of a task as training sees them: what people read, and what the model is given."""
+    from nertune.prompt import TokenPlaces
+    from nertune.terminal import in_colour, stdout
     from nertune.train.batches import shared_prefix_length
     from nertune.train.free import free_tokens
 
@@ -91,16 +95,37 @@ def _preview_rows(recipe: Any, renderer: Any, documents: Sequence[Any], shown: i
     if free := free_tokens(recipe, renderer):
         rows = [free.row(row, document.text) for row, document in zip(rows, documents, strict=True)]
     shared = shared_prefix_length(rows)
+    places = TokenPlaces(renderer.tokenizer)
     for number, row in enumerate(rows[:shown], 1):
-        tokens = [str(renderer.tokenizer.decode([token])) for token in row.ids_T]
-        stdout.print(token_strip(tokens, row.loss_mask_T), soft_wrap=True)
         cut = "" if len(row.ids_T) <= max_tokens else f" - longer than max_tokens={max_tokens}: left out"
         stdout.print(
-            f"sample {number}: {len(row.ids_T)} tokens, {sum(row.loss_mask_T)} trained (green), the first {shared} "
-            f"shared by all prompts{cut}",
+            f"sample {number}: {len(row.ids_T)} tokens, {sum(row.loss_mask_T)} trained "
+            f"({'green' if in_colour(stdout) else 'in ⟦ ⟧'}), the first {shared} shared by all prompts{cut}",
             style="bold",
+            soft_wrap=True,
         )
-        stdout.print(f"ids: {row.ids_T}", style="bright_black", soft_wrap=True)
+        for heading, content in _parts_of_row(row, places):
+            stdout.print(heading, style="bold", soft_wrap=True)
+            stdout.print(
+                content, style="bright_black" if isinstance(content, str) else None, markup=False, soft_wrap=True
+            )
+
+
+def _parts_of_row(row: Any, places: Any) -> Iterator[tuple[str, Any]]:
+    """Headings, and what stands under each: the text, and the lists that a training script prints."""
+    from nertune.prompt import IGNORED
+    from nertune.terminal import in_colour, stdout, token_strip, visible
+
+    # Tokens that share a character are shown together: one of them alone is no text.
+    groups = places.whole(row.ids_T)
+    starts = itertools.accumulate((count for count, _ in groups), initial=0)
+    trained = [any(row.loss_mask_T[start : start + count]) for start, (count, _) in zip(starts, groups, strict=False)]
+    yield "text", token_strip([word for _, word in groups], trained, colour=in_colour(stdout))
+    words = (visible(json.dumps(word, ensure_ascii=False)) + f"×{count}" * (count > 1) for count, word in groups)
+    yield "tokens (×2: two that share a character)", f"[{', '.join(words)}]"
+    yield "input_ids", str(row.ids_T)
+    yield "attention_mask", str([1] * len(row.ids_T))
+    yield f"labels ({IGNORED}: not trained)", str(row.labels())
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -133,6 +158,8 @@ def _train(options: argparse.Namespace) -> int:
         f"{trained.steps} steps in {trained.seconds / 60:.1f} min, {trained.samples_per_second:.2f} samples/s, "
         f"train loss {trained.train_loss:.4f}{best}{f1}"
     )
+    if trained.best_checkpoint is not None:
+        stderr.print(f"the best checkpoint, which is the run: {trained.best_checkpoint}", markup=False, soft_wrap=True)
     stdout.print(str(trained.folder), soft_wrap=True)
     run = f"{trained.folder} --task NAME" if recipe.tasks and len(recipe.tasks) > 1 else str(trained.folder)
     stderr.print(f"Next: nertune evaluate {run} --data FILE   or   nertune extract {run} --text '…'")

@@ -99,18 +99,24 @@ def markdown_table(evaluation: Evaluation, *, measure: Metric) -> str:
 
 
 def published_table(evaluation: Evaluation, *, measure: Metric = "text") -> str:
-    """The layout of published CLUENER tables as plain text: label, P, R, F1; then micro, and macro, the mean of the F1.
+    """Lay scores out as the table published for CLUENER is, to the character; ends with a line break.
 
-    Labels stand as those tables have them, last in the alphabet first. Ends with a line break.
+    Label, precision, recall, F1, to the right; the labels last in the alphabet first; then micro, and of macro the F1
+    alone, which is the mean of the labels'. It is what pandas 2 prints of rounded numbers (`DataFrame.to_string`): the
+    macro's dashes make precision and recall columns of single values, so 0.7820 is 0.782 there, and F1 one of equal length.
     """
     scores = _scores(evaluation, measure)
-    rows = [*reversed(_label_rows(scores)), *_summary_rows(scores)]
-    width = max(cell_len(row.name) for row in rows)
-    lines = [f"{_filled('label', width)}  precision  recall  f1"]
-    for row in rows:
-        precision, recall, f1, _ = _values(row)
-        lines.append(f"{_filled(row.name, width)}  {precision:9}  {recall:6}  {f1:6}".rstrip())
-    return "\n".join(lines) + "\n"
+    rows = [(row.name, row.score) for row in reversed(_label_rows(scores))]
+    rows += [("Micro Avg.", scores.micro), ("Macro Avg.", scores.macro)]
+    digits = max(len(_short(score.f1).partition(".")[2]) for _, score in rows)
+    columns = [
+        ["Label", *(name for name, _ in rows)],
+        ["Precision", *(f" {_short(score.precision)}" for _, score in rows[:-1]), " -"],
+        ["Recall", *(f" {_short(score.recall)}" for _, score in rows[:-1]), " -"],
+        ["F1", *(f"{score.f1:.{digits}f}" for _, score in rows)],
+    ]
+    filled = [[" " * (max(map(cell_len, column)) - cell_len(cell)) + cell for cell in column] for column in columns]
+    return "".join(" ".join(line) + "\n" for line in zip(*filled, strict=True))
 
 
 def semeval_table(evaluation: Evaluation) -> Table:
@@ -149,9 +155,9 @@ def scheme_table(evaluation: Evaluation, *, scheme: Scheme) -> Table:
     return table
 
 
-def _filled(name: str, width: int) -> str:
-    """`name` filled with spaces to a width in columns; a Chinese character has two."""
-    return name + " " * (max(width, 5) - cell_len(name))
+def _short(value: float) -> str:
+    """A share with as many of four decimals as it needs, at least one."""
+    return str(round(value, 4))
 
 
 def _scores(evaluation: Evaluation, measure: Metric) -> Scores:

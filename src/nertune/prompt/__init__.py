@@ -19,13 +19,14 @@ from nertune.prompt.chat import DEFAULT_TEMPLATE, template_hash
 from nertune.prompt.conversation import Conversation
 from nertune.prompt.places import TokenPlaces
 from nertune.prompt.plain import PlainTokenizer
-from nertune.prompt.render import PromptSpec, Renderer, Row
-from nertune.prompt.template import PromptTemplate, builtin_templates, load_template
+from nertune.prompt.render import IGNORED, PromptSpec, Renderer, Row
+from nertune.prompt.template import PromptTemplate, builtin_templates, doubled_braces, load_template
 from nertune.prompt.tokenizer import Tokenizer
 
 __all__ = [
     "ANSWER_FORMATS",
     "DEFAULT_TEMPLATE",
+    "IGNORED",
     "KNOWN_ANSWERS",
     "AnswerFormat",
     "Conversation",
@@ -43,6 +44,7 @@ __all__ = [
     "Written",
     "answer_format",
     "builtin_templates",
+    "doubled_braces",
     "fitted",
     "likely_options",
     "load_template",

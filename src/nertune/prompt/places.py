@@ -54,6 +54,8 @@ class TokenPlaces:
             split = bool(decoder.getstate()[0])
             ranges.append((start, end + split))
         parts.append(decoder.decode(b"", final=True))
+        if parts[-1]:  # of an unfinished character, which can be shown as several marks
+            ranges[-1] = (ranges[-1][0], end + len(parts[-1]))
         decoded = "".join(parts)
         if decoded == text:
             return ranges
@@ -61,6 +63,29 @@ class TokenPlaces:
         if decoded == " " + text:
             return [(max(start - 1, 0), max(end - 1, 0)) for start, end in ranges]
         return None
+
+    def whole(self, ids: Sequence[int]) -> list[tuple[int, str]]:
+        """Group tokens such that no character is cut: for each group its number of tokens and its text.
+
+        Bytes that are no UTF-8 at all are shown as U+FFFD, those of an unfinished last character too.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        groups, text, count = [], "", 0
+        for part in self.parts(ids):
+            text, count = text + decoder.decode(part), count + 1
+            if not decoder.getstate()[0]:
+                groups.append((count, text))
+                text, count = "", 0
+        return [*groups, (count, text + decoder.decode(b"", final=True))] if count else groups
+
+    def boundary(self, ids: Sequence[int], place: int) -> int:
+        """The last place between tokens, from `place` back, at which no character is cut."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        last = 0
+        for number, token in enumerate(ids[:place], 1):
+            decoder.decode(self.bytes_of(token))
+            last = last if decoder.getstate()[0] else number
+        return last
 
     def parts(self, ids: Sequence[int]) -> list[bytes]:
         """Each token's bytes, such that all of them together are the bytes of the decoded text."""
@@ -78,6 +103,14 @@ class TokenPlaces:
             # Byte fallback decodes a run of byte tokens as a whole, and one that is no UTF-8 to a mark for each byte.
             parts += run if _is_utf8(b"".join(run)) else [_REPLACEMENT] * len(run)
         return parts
+
+    def bytes_of(self, token: int) -> bytes:
+        """One token's own bytes, which need not be UTF-8: those of tokens that share a character make it together."""
+        piece = str(self._tokenizer.convert_ids_to_tokens([token])[0] or "")
+        if self._byte_level:
+            return _bytes_of(piece)
+        spelled = _BYTE.fullmatch(piece)
+        return bytes.fromhex(spelled[1]) if spelled else self._own(token)
 
     def _own(self, token: int) -> bytes:
         """What a token adds to a text that stands before it."""

@@ -23,7 +23,10 @@ from nertune.prompt.template import PromptTemplate
 from nertune.prompt.tokenizer import Tokenizer
 from nertune.schema import Document, LabelSet
 
-__all__ = ["PromptSpec", "Renderer", "Row"]
+__all__ = ["IGNORED", "PromptSpec", "Renderer", "Row"]
+
+IGNORED = -100
+"""The label of a token that is not trained; PyTorch's cross-entropy leaves it out."""
 
 _KINDS = {str: "text", list: "list", Mapping: "table"}
 
@@ -33,6 +36,10 @@ class Row(NamedTuple):
 
     ids_T: list[int]
     loss_mask_T: list[int]
+
+    def labels(self) -> list[int]:
+        """Labels of shape (T): the ids that the loss compares with: `IGNORED` where the token is not trained."""
+        return [token if flag else IGNORED for token, flag in zip(self.ids_T, self.loss_mask_T, strict=True)]
 
     @property
     def prompt_length(self) -> int:

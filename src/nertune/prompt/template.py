@@ -5,11 +5,15 @@ part), `{labels}` (names joined by ", "; `{labels:; }` joins by "; "), `{descrip
 break and `name：description`; `{descriptions:: }` puts ": " between the two), `{answer_format}` (how the answer is written,
 said by the answer format itself). Every other brace is literal. One line break at the end of a file is not part of the
 prompt.
+
+A single file is a template too: the user part. Where it is a format string of Python, as scripts keep their prompts, its
+doubled braces are read as Python's `str.format` reads them: `{{` is `{`.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,9 +23,10 @@ from nertune.errors import InputError, MissingFileError
 from nertune.files import to_text
 from nertune.schema import LabelSet
 
-__all__ = ["PromptTemplate", "builtin_templates", "load_template"]
+__all__ = ["PromptTemplate", "builtin_templates", "doubled_braces", "load_template"]
 
 _PLACEHOLDER = re.compile(r"\{(text|answer_format|(?:labels|descriptions)(?::[^{}]*)?)\}")
+_NAMES = frozenset({"text", "answer_format", "labels", "descriptions"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +84,73 @@ def builtin_templates() -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in files(__package__).joinpath("templates").iterdir() if entry.is_dir()))
 
 
-def load_template(name: str) -> PromptTemplate:
-    """A built-in template by name, or one from a folder that holds `user.txt` and, optionally, `system.txt`.
+def load_template(name: str, notes: list[str] | None = None) -> PromptTemplate:
+    """Load a template: a built-in one by name, a folder with `user.txt` and, optionally, `system.txt`, or a file.
 
-    Raises MissingFileError when there is neither, InputError when a file is not UTF-8.
+    Args:
+        name: name or path.
+        notes: takes a warning where a folder's files hold doubled braces, which stay as they are there.
+
+    Raises:
+        MissingFileError: there is nothing of that name.
+        InputError: a file is not UTF-8, or the user part has no `{text}`.
     """
     if name in builtin_templates():
-        folder = files(__package__).joinpath("templates", name)
-    elif Path(name).is_dir():
-        folder = Path(name)
-    else:
-        known = ", ".join(builtin_templates())
-        raise MissingFileError(f"prompt template {name!r} is neither built in ({known}) nor a folder with a user.txt")
+        return _of_folder(files(__package__).joinpath("templates", name))
+    path = Path(name)
+    if path.is_dir():
+        template = _of_folder(path)
+        if notes is not None:
+            parts = (("user.txt", template.user), ("system.txt", template.system))
+            notes += [f"{path / file}: {problem}" for file, part in parts if (problem := doubled_braces(part))]
+        return template
+    if path.is_file():
+        return PromptTemplate(_plain(_read(path), path))
+    known = ", ".join(builtin_templates())
+    raise MissingFileError(
+        f"prompt template {name!r} is neither built in ({known}) nor a folder with a user.txt nor a file"
+    )
+
+
+def doubled_braces(part: str | None) -> str | None:
+    """A warning for a part in which `{{` stands literally, as a format string of Python has it; None where none does."""
+    for number, line in enumerate((part or "").split("\n"), 1):
+        if "{{" in line:
+            return (
+                f"line {number} holds {{{{, which the model will see as it is: {line.strip()!r:.60}. Braces need no "
+                "doubling in a template; write { for {{ and } for }}"
+            )
+    return None
+
+
+def _of_folder(folder: Traversable) -> PromptTemplate:
     user, system = folder.joinpath("user.txt"), folder.joinpath("system.txt")
     if not user.is_file():
         raise MissingFileError(f"{folder}: a prompt template needs a file user.txt")
     return PromptTemplate(_read(user), _read(system) if system.is_file() else None)
+
+
+def _plain(text: str, path: Path) -> str:
+    """A format string of Python with its doubled braces made single; any other text as it is.
+
+    Raises InputError for a doubled placeholder such as `{{labels}}`, which a prompt cannot say literally.
+    """
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError:
+        return text
+    fields = [(field, spec) for _, field, spec, _ in parts if field is not None]
+    if "{{" not in text or not {field for field, _ in fields} <= _NAMES:
+        return text
+    plain = "".join(
+        literal + ("" if field is None else f"{{{field}:{spec}}}" if spec else f"{{{field}}}")
+        for literal, field, spec, _ in parts
+    )
+    if len(_PLACEHOLDER.findall(plain)) != len(fields):
+        raise InputError(
+            f"{path}: holds a placeholder in doubled braces, such as {{{{labels}}}}; write it in single ones"
+        )
+    return plain
 
 
 def _read(file: Traversable) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,7 +18,7 @@ from nertune.generate import Backend, Completion, Request
 from nertune.prompt import TokenPlaces
 from nertune.serve.words import Words
 
-__all__ = ["Answer", "Answering", "CancellingResponse", "Piece", "TokenEntry", "event", "token_entries"]
+__all__ = ["Answer", "Answering", "CancellingResponse", "Piece", "TextOffsets", "TokenEntry", "event", "token_entries"]
 
 Finish = Literal["stop", "length"]
 _NO_LOGPROB = -9999.0  # for what is no number, which JSON cannot write; as OpenAI and vLLM do
@@ -134,10 +135,26 @@ def event(value: Any) -> bytes:
     return b"data: " + (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode() + b"\n\n"
 
 
+class TextOffsets:
+    """Counts at which character of an answer each of its tokens begins; tokens that share one begin there together."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._at = 0
+
+    def of(self, entries: Sequence[TokenEntry]) -> list[int]:
+        """The offsets of the tokens that come next."""
+        offsets = []
+        for entry in entries:
+            offsets.append(self._at)
+            self._at += len(self._decoder.decode(bytes(entry.bytes)))
+        return offsets
+
+
 def token_entries(places: TokenPlaces, ids: Sequence[int], logprobs: Sequence[float]) -> list[TokenEntry]:
     """Tokens as clients are told them."""
     known = [logprob if math.isfinite(logprob) else _NO_LOGPROB for logprob in logprobs]
-    parts = [places.parts([token])[0] for token in ids]
+    parts = [places.bytes_of(token) for token in ids]
     return [
         TokenEntry(part.decode(errors="replace"), list(part), logprob)
         for part, logprob in zip(parts, known, strict=False)

@@ -11,7 +11,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from nertune.generate import Request
-from nertune.serve.answering import Answering, CancellingResponse, event, token_entries
+from nertune.serve.answering import Answering, CancellingResponse, TextOffsets, event, token_entries
 from nertune.serve.answers import CompletionReply, TextChoice, TextLogprobs, Tokens, Usage
 from nertune.serve.bodies import CompletionBody, TokenizeBody
 from nertune.serve.errors import ANY_ERROR, ApiError, told_within
@@ -57,7 +57,7 @@ def add_completions(app: FastAPI, service: Service) -> None:
         answer.headers.update(headers)
         choice = TextChoice(
             text=found.text,
-            logprobs=_logprobs(model, body, found.ids, found.logprobs, 0),
+            logprobs=_logprobs(model, body, found.ids, found.logprobs, TextOffsets()),
             finish_reason=found.finish,
             token_ids=list(found.ids) if body.return_token_ids else None,
             prompt_token_ids=list(request.prompt_ids) if body.return_token_ids else None,
@@ -91,20 +91,16 @@ def _prompt_ids(model: ServedModel, body: CompletionBody) -> Sequence[int]:
 
 
 def _logprobs(
-    model: ServedModel, body: CompletionBody, ids: Sequence[int], logprobs: Sequence[float], offset: int
+    model: ServedModel, body: CompletionBody, ids: Sequence[int], logprobs: Sequence[float], offsets: TextOffsets
 ) -> TextLogprobs | None:
     if body.logprobs is None:
         return None
     entries = token_entries(model.places, ids, logprobs)
-    offsets = []
-    for entry in entries:
-        offsets.append(offset)
-        offset += len(entry.token)
     return TextLogprobs(
         tokens=[entry.token for entry in entries],
         token_logprobs=[entry.logprob for entry in entries],
         top_logprobs=[{entry.token: entry.logprob} if body.logprobs else {} for entry in entries],
-        text_offset=offsets,
+        text_offset=offsets.of(entries),
     )
 
 
@@ -121,20 +117,19 @@ async def _events(
     def chunk(choices: list[TextChoice], usage: Usage | None = None) -> bytes:
         return event(reply.model_copy(update={"choices": choices, "usage": usage}).model_dump())
 
-    offset = 0
+    offsets = TextOffsets()
     try:
         async for piece in answering.pieces():
             yield chunk(
                 [
                     TextChoice(
                         text=piece.text,
-                        logprobs=_logprobs(model, body, piece.ids, piece.logprobs, offset),
+                        logprobs=_logprobs(model, body, piece.ids, piece.logprobs, offsets),
                         finish_reason=None,
                         token_ids=list(piece.ids) if body.return_token_ids else None,
                     )
                 ]
             )
-            offset += len(piece.text)
     except Exception as error:  # the status is sent already
         yield event(told_within(error).body())
         return

@@ -6,11 +6,12 @@ refuses (vllm/lora/peft_helper.py, version 0.32) is refused here with what to do
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,13 @@ BASE = "base"
 _SHORTEST = 1024  # tokens of prompt and answer
 _NAME = re.compile(r"[\w.-]+")
 
+# vLLM's options: what the run decides, the grammars' backend, short names, and those that add to an earlier one.
+_OF_THE_RUN = frozenset({"--model", "--served-model-name", "--enable-lora", "--max-lora-rank", "--lora-modules"})
+_OF_THE_RUN |= {"--host", "--port", "--api-key"}
+_GRAMMARS = "--structured-outputs-config"
+_SHORT = {"-tp": "--tensor-parallel-size"}
+_REPEATED = frozenset({"--middleware", "-O", "-cc", "--compilation-config"})
+
 
 class ServedRun(NamedTuple):
     """A run that vLLM can serve; `config` is None for a whole model."""
@@ -52,7 +60,10 @@ class ServedRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VllmSettings:
-    """`max_model_len`: tokens of prompt and answer, None for what the runs need. `extra`: more of vLLM's own arguments."""
+    """`max_model_len`: tokens of prompt and answer, None for what the runs need. `served_name`: what clients call the base
+    model, or a whole model's run; None for `base` and the run's name. `extra`: more of vLLM's own arguments, which go before
+    those that are written here.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -60,6 +71,7 @@ class VllmSettings:
     max_model_len: int | None = None
     tensor_parallel: int = 1
     chat_template: Path | None = None
+    served_name: str | None = None
     extra: Sequence[str] = field(default=())
 
 
@@ -107,25 +119,41 @@ def vllm_command(program: Sequence[str], base: str, runs: Sequence[ServedRun], s
     adapters = [run for run in runs if run.config is not None]
     if len({run.manifest.base_model for run in runs}) > 1 or (len(runs) > 1 and len(adapters) < len(runs)):
         raise InputError("several runs are served beside one base model: adapters, all trained on the same one")
-    served = BASE if adapters else runs[0].name
-    length = settings.max_model_len or _length(base, runs)
-    command = [*program, base] if program[-1] == "serve" else [*program, "--model", base]
-    command += ["--served-model-name", served, "--host", settings.host, "--port", str(settings.port)]
-    command += ["--dtype", settings.dtype, "--max-model-len", str(length), "--enable-prefix-caching"]
-    # Sampling settings of the model's own would change what it answers; grammars are llguidance's.
-    command += ["--generation-config", "vllm", "--structured-outputs-config", '{"backend": "guidance"}']
+    served = settings.served_name or (BASE if adapters else runs[0].name)
+    if served in [run.name for run in adapters]:
+        raise InputError(f"--served-model-name {served}: a run is called so; give one another name")
+    ours: dict[str, Sequence[str]] = {
+        "--served-model-name": [served],
+        "--host": [settings.host],
+        "--port": [str(settings.port)],
+        "--dtype": [settings.dtype],
+        "--max-model-len": [str(settings.max_model_len or _length(base, runs))],
+        "--enable-prefix-caching": [],
+        # Sampling settings of the model's own would change what it answers; grammars are llguidance's.
+        "--generation-config": ["vllm"],
+        "--structured-outputs-config": ['{"backend": "guidance"}'],
+    }
     if adapters:
         rank = max(run.config.rank for run in adapters if run.config)
-        command += ["--enable-lora", "--max-lora-rank", str(next(known for known in RANKS if known >= rank))]
-        command += ["--max-loras", str(len(adapters)), "--lora-modules"]
-        command += [f"{run.name}={run.folder.resolve()}" for run in adapters]
+        ours |= {
+            "--enable-lora": [],
+            "--max-lora-rank": [str(next(known for known in RANKS if known >= rank))],
+            "--max-loras": [str(len(adapters))],
+            "--lora-modules": [f"{run.name}={run.folder.resolve()}" for run in adapters],
+        }
     if settings.tensor_parallel > 1:
-        command += ["--tensor-parallel-size", str(settings.tensor_parallel)]
+        ours["--tensor-parallel-size"] = [str(settings.tensor_parallel)]
     if settings.chat_template is not None:
-        command += ["--chat-template", str(settings.chat_template)]
+        ours["--chat-template"] = [str(settings.chat_template)]
     if remote_code_trusted():
-        command += ["--trust-remote-code"]
-    return [*command, *parse_extra(settings.extra)]
+        ours["--trust-remote-code"] = []
+    extra = parse_extra(settings.extra)
+    given = {name.partition(".")[0] for name, _ in _options(extra)}
+    command = [*program, base] if program[-1] == "serve" else [*program, "--model", base]
+    for name, values in ours.items():
+        if name not in given:
+            command += [name, *values]
+    return [*command, *extra]
 
 
 def _length(base: str, runs: Sequence[ServedRun]) -> int:
@@ -176,11 +204,44 @@ def vllm_environment(base: str, *, more: Mapping[str, str] | None = None) -> dic
 
 
 def parse_extra(extra: Sequence[str]) -> tuple[str, ...]:
-    """vLLM's own arguments from behind `--`. Raises InputError for those that nertune sets, so that there is one truth."""
-    ours = {"--model", "--served-model-name", "--enable-lora", "--max-lora-rank", "--lora-modules", "--api-key"}
-    ours |= {"--host", "--port"}
-    for argument in extra:
-        name = argument.partition("=")[0].replace("_", "-")
-        if name in ours:
+    """vLLM's own arguments from behind `--`; none of them stands twice in a command line.
+
+    Raises InputError for an option that nertune sets from the run, because there is one truth about it; for a backend of
+    grammars that does not know the run's; and for an option that is given twice.
+    """
+    seen: set[str] = set()
+    for full, values in _options(extra):
+        name = full.partition(".")[0]  # --structured-outputs-config.backend
+        if name in _OF_THE_RUN:
             raise InputError(f"{name} is set by nertune, from the run and its own options; leave it out behind --")
+        if name == _GRAMMARS and not _guidance(values):
+            raise InputError(
+                f"{name}: the run's grammars are llguidance's; leave it out behind --, or say "
+                '\'{"backend": "guidance", …}\''
+            )
+        if full in seen and name not in _REPEATED:
+            raise InputError(f"{full} is given twice behind --; vLLM would take the last one, so leave the other out")
+        seen.add(full)
     return tuple(extra)
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Options with their values, under one name each: `--max_model_len=9` and `--no-x` are `--max-model-len` and `--x`."""
+    found: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        if re.match(r"--?[A-Za-z]", argument):
+            name, equals, value = argument.partition("=")
+            name = re.sub(r"^--no-", "--", _SHORT.get(name, name.replace("_", "-")))
+            found.append((name, [value] if equals else []))
+        elif found:
+            found[-1][1].append(argument)
+    yield from found
+
+
+def _guidance(values: Sequence[str]) -> bool:
+    """Whether a configuration of structured outputs names llguidance."""
+    try:
+        value = json.loads(values[0]) if len(values) == 1 else None
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("backend") == "guidance"

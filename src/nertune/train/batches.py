@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from nertune.errors import InputError, SampleTooLongError
-from nertune.prompt import Renderer, Row
+from nertune.prompt import IGNORED, Renderer, Row
 from nertune.schema import Document
 from nertune.train.free import FreeTokens
 
@@ -29,8 +29,6 @@ __all__ = [
     "trained_tokens",
     "untrained",
 ]
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +164,12 @@ def collate_padded(rows: Sequence[Row], *, pad_id: int) -> dict[str, Any]:
     """
     longest = max(len(row.ids_T) for row in rows)
     padding = [longest - len(row.ids_T) for row in rows]
-    labels = [
-        [token if flag else IGNORED for token, flag in zip(row.ids_T, row.loss_mask_T, strict=True)] for row in rows
-    ]
     return {
         "input_ids": torch.tensor([row.ids_T + [pad_id] * gap for row, gap in zip(rows, padding, strict=True)]),
         "attention_mask": torch.tensor(
             [[1] * len(row.ids_T) + [0] * gap for row, gap in zip(rows, padding, strict=True)]
         ),
-        "labels": torch.tensor([row + [IGNORED] * gap for row, gap in zip(labels, padding, strict=True)]),
+        "labels": torch.tensor([row.labels() + [IGNORED] * gap for row, gap in zip(rows, padding, strict=True)]),
     }
 
 

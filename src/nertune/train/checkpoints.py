@@ -24,18 +24,37 @@ from nertune.atomic import sync_directory
 from nertune.errors import InputError, MissingFileError
 from nertune.run import MANIFEST
 
-__all__ = ["checkpoint_size", "damage", "newest", "newest_verified", "publish", "rotate", "seal", "starting_point"]
+__all__ = [
+    "checkpoint_size",
+    "damage",
+    "newest",
+    "newest_verified",
+    "publish",
+    "remove_run",
+    "rotate",
+    "seal",
+    "starting_point",
+]
 
 CHECKSUMS = "checksums.json"
 WRITING = ".writing"
 _DELETING = ".deleting"
 _PREFIX = "checkpoint-"
 
+# What trainings, and what is fitted to them, leave in a run's folder.
+_OF_RUNS = (
+    *("checkpoints", "track", "recipe.yaml", "metrics.jsonl", "loss.png", "report.*", "README.md", "calibration.json"),
+    *("adapter_config.json", "adapter_model.*", "config.json", "generation_config.json", "model*.safetensors*"),
+    *("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.*"),
+)
+
 Note = Callable[[str], None]
 
 
-def starting_point(folder: Path, *, resume: bool | str, note: Note = lambda line: None) -> Path | None:
-    """The checkpoint to go on from, if any. Refuses to write over a run that is there.
+def starting_point(
+    folder: Path, *, resume: bool | str, overwrite: bool = False, note: Note = lambda line: None
+) -> Path | None:
+    """The checkpoint to go on from, if any. Refuses to write over a run that is there, unless told to.
 
     A folder that `resume` names must be whole. With True the newest whole checkpoint of the run is taken, and `note` hears
     which newer ones are damaged.
@@ -55,9 +74,25 @@ def starting_point(folder: Path, *, resume: bool | str, note: Note = lambda line
         raise InputError(f"output {folder} is a file, not a folder")
     if not _begun(folder):
         _clear_leftovers(checkpoints)
-    if _begun(folder):
-        raise InputError(f"{folder} already holds a run. Go on with it: --resume; or write elsewhere: output=FOLDER")
+    if _begun(folder) and not overwrite:
+        raise InputError(
+            f"{folder} already holds a run. Go on with it: --resume; write elsewhere: output=FOLDER; or replace it: "
+            "overwrite=true"
+        )
     return None
+
+
+def remove_run(folder: Path) -> bool:
+    """Delete the run in a folder, whole or begun, and nothing that trainings do not write; whether there was one."""
+    if not _begun(folder):
+        return False
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: what is left by a kill is no run
+    for path in {path for pattern in _OF_RUNS for path in folder.glob(pattern)}:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return True
 
 
 def _named(folder: Path) -> Path:

@@ -28,13 +28,14 @@ __all__ = ["Trained", "figures", "readable_parts", "report_of", "sample", "write
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a finished training reports."""
+    """What a finished training reports. `best_checkpoint`: the one whose state the run is; None where it is the last state."""
 
     folder: Path
     steps: int
     train_loss: float
     best_eval_loss: float | None
     best_f1: float | None
+    best_checkpoint: Path | None
     samples_per_second: float
     seconds: float
     left_out: tuple[LeftOut, ...]
@@ -49,6 +50,7 @@ def figures(trainer: Any, result: Any, folder: Path, left_out: tuple[LeftOut, ..
         train_loss=result.training_loss,
         best_eval_loss=min((line["eval_loss"] for line in log if "eval_loss" in line), default=None),
         best_f1=max((line["eval_f1"] for line in log if "eval_f1" in line), default=None),
+        best_checkpoint=Path(best) if (best := trainer.state.best_model_checkpoint) else None,
         samples_per_second=result.metrics["train_samples_per_second"],
         seconds=result.metrics["train_runtime"],
         left_out=left_out,
@@ -166,11 +168,12 @@ def _plain_page(trained: Trained, recipe: Recipe, samples: Sequence[SampleRow]) 
 
 
 def _numbers(trained: Trained) -> dict[str, str]:
-    best = trained.best_eval_loss
+    best, kept = trained.best_eval_loss, trained.best_checkpoint
     return {
         "optimizer steps": str(trained.steps),
         "training loss": f"{trained.train_loss:.4f} nats a token",
         "best validation loss": "not measured" if best is None else f"{best:.4f} nats a token",
+        "best checkpoint": "none: the run is the last state" if kept is None else kept.name,
         "speed": f"{trained.samples_per_second:.2f} samples a second",
         "time": f"{trained.seconds:.0f} s",
         "documents left out": str(len(trained.left_out)),

@@ -14,7 +14,7 @@ from nertune.train.adapter import inner_model, load_base, prepare_model
 from nertune.train.arguments import training_arguments
 from nertune.train.batches import collate_numbered, collate_packed, collate_padded, trained_tokens
 from nertune.train.callbacks import MetricsFile, Progress, ProgressCallback
-from nertune.train.checkpoints import starting_point
+from nertune.train.checkpoints import remove_run, starting_point
 from nertune.train.failures import explained
 from nertune.train.finish import (
     Trained,
@@ -70,7 +70,7 @@ def train(
     ranks.part_at_exit()
     folder = Path(recipe.output)
     check_engine(loss_vocabulary=recipe.training.loss_vocabulary)
-    checkpoint = starting_point(folder, resume=resume or recipe.resume, note=say)
+    checkpoint = starting_point(folder, resume=resume or recipe.resume, overwrite=recipe.overwrite, note=say)
     for item in recipe.trackers():
         check_ready(item)
     tasks = load_tasks(recipe)
@@ -112,6 +112,8 @@ def train(
 
     first = ranks.is_first()
     if first:
+        if recipe.overwrite and not checkpoint and remove_run(folder):
+            say(f"overwrite: the run that was in {folder} is deleted")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", recipe.to_yaml())
     callbacks: list[Any] = [MetricsFile(folder / "metrics.jsonl")]

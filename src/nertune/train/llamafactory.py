@@ -31,6 +31,7 @@ from nertune.train.llamafactory_keys import (
     is_llamafactory,
 )
 from nertune.train.llamafactory_method import method_keys, quantization
+from nertune.train.other_names import OTHER_NAMES
 from nertune.train.recipe import Recipe, explain, load_recipe, read_keys
 from nertune.train.sections import unsaved_best
 
@@ -142,6 +143,7 @@ class _Mapping:
             **method_keys(self),
             "training": self._training(),
             "resume": self.get("resume_from_checkpoint"),
+            "overwrite": self.get("overwrite_output_dir"),
             **self._data(),
         }
         recipe = self._validated(mapped)
@@ -334,6 +336,9 @@ def _same(content: Any, allowed: Any) -> bool:
 
 def _hint(key: str) -> str:
     """The key that was probably meant; one of nertune's own is translated."""
+    meant = OTHER_NAMES.get(key)
+    if theirs := next((name for name, rule in HONOURED.items() if rule.ours == meant), None):
+        return f"did you mean {theirs!r}?"
     theirs = next(
         (name for name, rule in HONOURED.items() if key == rule.ours or rule.ours.startswith(f"{key}.")), None
     )

@@ -91,6 +91,7 @@ HONOURED: Mapping[str, Honoured] = {
     "early_stopping_steps": Honoured("training.patience", "whole"),
     "seed": Honoured("training.seed", "whole", 42),
     "output_dir": Honoured("output", "text", "trainer_output"),
+    "overwrite_output_dir": Honoured("overwrite", "yes or no", False),
     "resume_from_checkpoint": Honoured("resume", "text or yes or no", False),
 }
 
@@ -122,7 +123,6 @@ _NOTED = {
         trust_remote_code""",
     "tokenizers are fast ones, and weights are loaded in one go": "use_fast_tokenizer low_cpu_mem_usage",
     "loss.png is always drawn": "plot_loss",
-    "a run that is there is never written over: name another output_dir, or go on with --resume": "overwrite_output_dir",
     "evaluation goes by eval_strategy": "do_eval",
     "attention and kernels are nertune's own: the same losses, another speed": """
         flash_attn use_unsloth use_unsloth_gc enable_liger_kernel

@@ -26,6 +26,7 @@ from nertune.data import LabelMap
 from nertune.errors import InputError, MissingFileError, RecipeError
 from nertune.prompt import AnswerFormat
 from nertune.train.llamafactory_keys import is_llamafactory
+from nertune.train.other_names import OTHER_NAMES
 from nertune.train.sections import (
     DataSection,
     Labels,
@@ -45,6 +46,7 @@ __all__ = ["DataSection", "LoraSection", "PromptSection", "Recipe", "TaskSection
 
 class Recipe(Section):
     """One training run, fully described. `resume`: go on from a checkpoint's folder, or (true) from the newest of `output`.
+    `overwrite`: a run that `output` holds is deleted right before the first step.
 
     `method`: "lora" trains what the section `lora` says on the frozen model, "full" every weight of it. `tokens`: added to
     the tokenizer, matched as a whole wherever they stand; their rows in the embeddings and the output layer are trained.
@@ -67,6 +69,7 @@ class Recipe(Section):
     lora: LoraSection = LoraSection()
     training: TrainingSection = TrainingSection()
     resume: bool | str = False
+    overwrite: bool = False
     track: list[Any] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -98,6 +101,19 @@ class Recipe(Section):
             for name, task in (self.tasks or {}).items()
         }
 
+    def section(self, task: str | None) -> TaskSection:
+        """One data set with its prompt and answer; None stands for the only one.
+
+        Raises InputError for one that is not there.
+        """
+        tasks = self.by_task()
+        if task is None and len(tasks) == 1:
+            return next(iter(tasks.values()))
+        if task is None or task not in tasks:
+            found = "the recipe has several tasks" if task is None else f"the recipe has no task {task!r}"
+            raise InputError(f"{found}; name one (--task): {', '.join(name for name in tasks if name) or 'none'}")
+        return tasks[task]
+
     def answer_format(self) -> AnswerFormat:
         """The answer format with its options."""
         return parse_answer(self.answer)
@@ -122,9 +138,20 @@ def _unfit(recipe: Recipe) -> str | None:
         return "training.quantize: 4-bit weights cannot be trained themselves; use method: lora, or remove the key"
     if (full or recipe.tokens) and recipe.training.loss_vocabulary == "sampled":
         return "training.loss_vocabulary: sampled needs a frozen output layer, and this trains it; use full"
+    if recipe.overwrite and Path(recipe.output).absolute() in (
+        Path(recipe.model).absolute(),
+        _absolute(recipe.lora.start),
+    ):
+        return (
+            f"overwrite: {recipe.output} is what this training starts from, and would be deleted; name another output"
+        )
     if any(not token.strip() for token in recipe.tokens) or len(set(recipe.tokens)) < len(recipe.tokens):
         return f"tokens: each must be a text of its own, found {list(recipe.tokens)}"
     return None
+
+
+def _absolute(path: str | None) -> Path | None:
+    return None if path is None else Path(path).absolute()
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -252,6 +279,8 @@ def explain(found: Any) -> str:
     if found["type"] == "extra_forbidden":
         location = [str(part) for part in found["loc"]]
         key = ".".join(location)
+        if ours := OTHER_NAMES.get(location[-1]) or _elsewhere(location[-1]):
+            return f"{key}: unknown key; did you mean {ours!r}?"
         section = _section_at(location[:-1])
         near = difflib.get_close_matches(location[-1], section.keys(), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(section.keys())}"
@@ -269,6 +298,17 @@ def explain(found: Any) -> str:
     if found["type"] == "missing":
         return f"{key}: required key is missing"
     return f"{key}: {found['msg'][0].lower()}{found['msg'][1:]}, found {found['input']!r:.60}"
+
+
+def _elsewhere(name: str) -> str | None:
+    """The dotted key of a setting that stands in another section than where it was written."""
+    for key, field in Recipe.model_fields.items():
+        for choice in (field.annotation, *get_args(field.annotation)):
+            known = choice.keys() if isinstance(choice, type) and issubclass(choice, Section) else ()
+            if name in known:
+                return f"{key}.{name}"
+    known = Recipe.keys()
+    return name if name in known else None
 
 
 def _section_at(location: list[str]) -> type[Section]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,21 @@ class SealingTrainer(Trainer):
                 self.state.best_global_step = self.state.best_metric = None
             self.state.best_model_checkpoint = None if problem else str(best)
         return begun
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Same as the base class, except that of states with equal metrics the one with the lower loss is the best.
+
+        Early on, F1 is often 0 more than once, and late often the same.
+        """
+        step, before = self.state.best_global_step, self.state.best_metric
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        if not step or metrics.get(str(self.args.metric_for_best_model)) != before:
+            return False
+        if metrics["eval_loss"] >= _eval_loss(self.state.log_history, step):
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
 
     @property
     def checkpoints(self) -> Path:
@@ -106,3 +122,9 @@ class SealingTrainer(Trainer):
         self._tr_loss += losses[self.accelerator.process_index] if alike else mean
         self._globalstep_last_logged = value["since_step"]
         self._total_loss_scalar -= mean  # of the steps of this process alone, as transformers reports it
+
+
+def _eval_loss(log: Sequence[dict[str, Any]], step: int) -> float:
+    """The evaluation loss that was logged at a step; the lowest there can be where none was, so that nothing beats it."""
+    losses = [float(line["eval_loss"]) for line in log if line.get("step") == step and "eval_loss" in line]
+    return losses[-1] if losses else -math.inf

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from nertune.data import LabelMap
 from nertune.errors import InputError
-from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, load_template
+from nertune.prompt import ANSWER_FORMATS, AnswerFormat, PromptTemplate, answer_format, doubled_braces, load_template
 from nertune.schema import LabelSet
 
 __all__ = [
@@ -81,7 +81,7 @@ class DataSection(Section):
 
 
 class PromptSection(Section):
-    """`template`: a built-in name or a folder. `system`, `user`: take the place of the template's own parts.
+    """`template`: a built-in name, a folder or a file. `system`, `user`: take the place of the template's own parts.
 
     `system: false` leaves the template's system part out.
     """
@@ -90,9 +90,12 @@ class PromptSection(Section):
     system: str | Literal[False] | None = None
     user: str | None = None
 
-    def load(self) -> PromptTemplate:
-        """The template with the recipe's own parts in place."""
-        template = load_template(self.template)
+    def load(self, notes: list[str] | None = None) -> PromptTemplate:
+        """The template with the recipe's own parts in place. `notes`: takes warnings of braces that are doubled."""
+        template = load_template(self.template, notes)
+        own = (("user", self.user), ("system", self.system or None))
+        if notes is not None:
+            notes += [f"prompt.{key}: {problem}" for key, part in own if (problem := doubled_braces(part))]
         system = template.system if self.system is None else self.system
         return PromptTemplate(
             user=self.user if self.user is not None else template.user, system=None if system is False else system

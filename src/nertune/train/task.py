@@ -118,7 +118,9 @@ def _load(name: str, section: TaskSection) -> Task:
     corpus, train, validation, notes = _documents(section.data, listed.names if listed else None)
     at = f"tasks.{name}." if name else ""
     labels = _checked(listed, [*train, *validation], file=section.data.train, at=at)
-    template = (section.prompt or PromptSection()).load()
+    warned: list[str] = []
+    template = (section.prompt or PromptSection()).load(warned)
+    notes += tuple(f"{at}{note}" if note.startswith("prompt.") else note for note in warned)
     if labels.descriptions and not template.has_descriptions:
         notes += (
             f"{at}labels: the model does not see the descriptions, as the prompt has no {{descriptions}} for them",

@@ -71,21 +71,25 @@ def test_a_grammar_that_cannot_be_used_ends_the_command_with_one_message(tiny):
 
 
 def test_completions_of_text_and_of_ids_with_logprobs(saying, renderer):
-    served = saying(lambda prompt: "杭州。")
+    served = saying(lambda prompt: "龘𠮷州。")
     ids = renderer.answer_ids("叶老桂来自")
     for prompt in ("叶老桂来自", ids):
         found = served.client.completions.create(model="base", prompt=prompt, max_tokens=99, logprobs=1)
         [choice] = found.choices
-        assert (choice.text, choice.finish_reason) == ("杭州。", "stop")
-        tokens = renderer.answer_ids("杭州。")
+        assert (choice.text, choice.finish_reason) == ("龘𠮷州。", "stop")
+        tokens = renderer.answer_ids("龘𠮷州。")
         assert choice.logprobs.token_logprobs == [-0.25] * len(tokens)
+        assert choice.logprobs.text_offset == [start for start, _ in renderer.token_places(tokens)]
+        stream = served.client.completions.create(model="base", prompt=prompt, max_tokens=99, logprobs=1, stream=True)
+        told = [chunk.choices[0].logprobs for chunk in stream if chunk.choices and chunk.choices[0].logprobs]
+        assert [offset for part in told for offset in part.text_offset] == choice.logprobs.text_offset
         assert list(served.stepping.requests[-1].prompt_ids) == ids
         assert found.usage.completion_tokens == len(tokens) + 1
     stream = served.client.completions.create(
         model="base", prompt=ids, stream=True, stream_options={"include_usage": True}
     )
     chunks = list(stream)
-    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "杭州。"
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "龘𠮷州。"
     assert chunks[-1].usage.completion_tokens == len(tokens) + 1
     for change, message in (
         ({"prompt": []}, "prompt: "),

@@ -132,6 +132,9 @@ class _TableTracker(_RunTracker):
 class SwanLab(_RunTracker):
     """SwanLab; `swanlab sync FOLDER/run-…` uploads an offline run later.
 
+    Samples are logged as `Prediction`, and the config has the keys of the published tutorials beside the whole recipe, so
+    that runs of both stand in one table.
+
     Its own transformers integration (swanlab 0.10.3) crashes without a run, and hooks SIGINT: neither is used here.
     """
 
@@ -155,7 +158,7 @@ class SwanLab(_RunTracker):
                 project=self._settings.project,
                 name=self._name,
                 description=self._settings.description,
-                config=dict(config),
+                config={**_usual_names(config), **config},
                 settings=quiet,
             )
 
@@ -163,10 +166,10 @@ class SwanLab(_RunTracker):
         import swanlab
 
         texts = [
-            swanlab.Text(f"{row.text}\ngold: {row.gold}\npredicted: {row.predicted}", caption=str(number))
-            for number, row in enumerate(rows, 1)
+            swanlab.Text(f"{row.text}\ngold: {row.gold}\npredicted: {row.predicted}", caption=row.predicted)
+            for row in rows
         ]
-        self._run.log({"samples": texts}, step=step)
+        self._run.log({"Prediction": texts}, step=step)
 
     def page(self, html: str, step: int) -> None:
         import swanlab
@@ -341,6 +344,15 @@ def _own_handlers() -> Iterator[None]:
         sys.excepthook = hook
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
+
+
+def _usual_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's model, data set and LoRA settings as SwanLab's tutorials call them."""
+    sections = [config, *(config.get("tasks") or {}).values()]
+    files = [section["data"]["train"] for section in sections if section.get("data")]
+    names = {"model": config.get("model"), "dataset": ", ".join(files)}
+    lora = config.get("lora") if config.get("method") == "lora" else None
+    return names | {f"lora_{key}": lora[key] for key in ("rank", "alpha", "dropout") if lora and key in lora}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
