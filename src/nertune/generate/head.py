@@ -16,8 +16,8 @@ __all__ = ["ChoiceHead"]
 class ChoiceHead(nn.Module):
     """An output layer that computes few logits for its first rows, and all of the vocabulary's for the others.
 
-    `candidates` (C,): the ascending token ids of which the first `narrow` rows get logits. With 0 `narrow` rows, as at the
-    beginning, it is the model's own layer.
+    `candidates` (C,): the ascending token ids of which the first `narrow` rows get logits; None where no row is narrow, as at
+    the beginning: then it is the model's own layer. Both stay until they are set anew.
     """
 
     def __init__(self, head: nn.Module) -> None:
@@ -50,7 +50,7 @@ class ChoiceHead(nn.Module):
         if self.candidates is None:
             return self._every(hidden_1QD)
         few = self._few(hidden_1QD[:, : self.narrow], self.candidates).flatten()
-        if self.narrow == hidden_1QD.shape[1]:
+        if self.narrow >= hidden_1QD.shape[1]:
             return few[None, None]
         return torch.cat((few, self._every(hidden_1QD[:, self.narrow :]).flatten()))[None, None]
 

@@ -136,7 +136,10 @@ def _limits(length: int) -> Any:
 
 def _reason(matcher: Any) -> str:
     """What llguidance says is wrong: a line, or more where it shows the place in a grammar."""
-    return str(matcher.get_error()).replace("<non-verbose/>", "").strip()
+    reason = str(matcher.get_error()).replace("<non-verbose/>", "").strip()
+    if reason.startswith("NoExtension"):
+        return 'no answer is in its language: it contradicts itself, or refers to itself without end, as {"$ref": "#"} does'
+    return reason
 
 
 class Followed(NamedTuple):
