@@ -69,15 +69,16 @@ def explain(problems: Sequence[Any], body: object) -> tuple[str, str | None]:
     furthest = [number for number in tried if len(places[number]) == depth]
     fitting = [problems[number] for number in furthest if problems[number]["type"] not in _TYPES]
     problem, place = (fitting or [problems[number] for number in furthest])[0], places[furthest[0]]
-    key = printable(".".join(place)) or None
+    key = ".".join(place) or None
     if key is None:
         is_other = problem["type"] in _TYPES
-        return "the body is JSON, but no object" if is_other else _reason(problem, [])[:1000], None
+        return "the body is not a JSON object" if is_other else _reason(problem, [])[:1000], None
+    name = printable(key)
     if hint := _hint(problem["type"], place):
-        return f"{key}: {hint}"[:1000], key
+        return f"{name}: {hint}", key
     if problem["type"] == "extra_forbidden":
-        return f"unrecognized request argument: {key}"[:1000], key
-    return f"{key}: {_reason(problem, [problems[number] for number in furthest])}"[:1000], key
+        return f"unrecognized request argument: {name}", key
+    return f"{name}: {_reason(problem, [problems[number] for number in furthest])}"[:1000], key
 
 
 def _reason(problem: Any, others: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Routes whose body is JSON: what is no JSON, or only nearly, is refused with one reason each, before any field is looked at."""
+"""Routes whose body is JSON: what is none, or only nearly, is refused with one reason each, before any field is looked at."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def parse_body(body: bytes, kind: str | None) -> Any:
     except json.JSONDecodeError as error:
         raise ApiError(f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except ValueError as error:
-        reason = "it holds an integer of thousands of digits" if "integer string conversion" in str(error) else str(error)
+        reason = (
+            "it holds an integer of thousands of digits" if "integer string conversion" in str(error) else str(error)
+        )
         raise ApiError(f"the body cannot be used: {reason}") from error
 
 

@@ -133,7 +133,9 @@ def add_relay(app: FastAPI, behind: Behind, pool: AnswerPool) -> None:
         rows = (await behind.get("/v1/models")).get("data") or []
         found: dict[str, Any] | None = next((row for row in rows if row.get("id") == name), None)
         if found is None:
-            raise ApiError(f"the model {quoted(name)} does not exist", status=404, param="model", code="model_not_found")
+            raise ApiError(
+                f"the model {quoted(name)} does not exist", status=404, param="model", code="model_not_found"
+            )
         return found
 
     @app.get("/version", responses=_ERRORS, tags=["vLLM"])

@@ -1,4 +1,4 @@
-"""What a request may ask for in other ways than with its method and a plain path: absolute targets, HEAD, a slash at the end."""
+"""What a request may ask for otherwise than with its method and a plain path: absolute targets, HEAD, a slash at the end."""
 
 from __future__ import annotations
 
