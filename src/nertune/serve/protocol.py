@@ -35,8 +35,9 @@ _SMALLEST_CHUNK = 64
 _TOLD = 128
 
 # A client that sends no more is either waiting for its answer or gone. To one that is gone something must be sent before its
-# system says so: so many seconds later, if the answer is not out; then we look, less and less often.
-_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
+# system says so: where no answer has begun after so many seconds, or at once; then we look, less and less often.
+_GRACE = 0.01
+_FIRST_LOOK, _LAST_LOOK = 0.001, 1.0
 
 _CODES = {400: "malformed_request", 408: "request_timeout", 431: "headers_too_large", 501: "not_implemented"}
 
@@ -141,7 +142,8 @@ class LimitedProtocol(H11Protocol):
             return False
         if not self._ended:
             self._ended = True
-            self._watching = self.loop.call_later(_FIRST_LOOK, self._probe)
+            begun = self.conn.our_state is not h11.SEND_RESPONSE
+            self._watching = self.loop.call_later(0 if begun else _GRACE, self._probe)
         return True
 
     def on_response_complete(self) -> None:
