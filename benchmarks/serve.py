@@ -12,8 +12,14 @@ texts before the clock starts are not in the time.
   client: token ids and the run's grammar.
 - vLLM, gateway: `nertune serve URL --run RUN` in front of the same vLLM, asked as the second.
 
-`equal`: texts whose entities are those of the engine. The last line printed is one JSON object: each way by its name, each
-level by its number of clients.
+`equal`: texts whose entities are those of the engine.
+
+Then the same server with answers under wide grammars: `--tokens` tokens of the base model's chat, free, as `json_object`, and
+under a regex that allows any text. Each is asked in turn, `--rounds` times; `ratio` is the median of a token's time against
+the free one's of the same round. `extract beside`: the median time of an extraction while a client asks for such answers
+without end, and its ratio to one with no such client.
+
+The last line printed is one JSON object: each way by its name, each level by its number of clients; `grammars` by their names.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 from vllm_peer import PYTHON, VllmError, VllmServer
@@ -38,6 +44,11 @@ from vllm_peer import PYTHON, VllmError, VllmServer
 from nertune import assemble, data
 
 _WARM = 8  # texts read before the clock starts: kernels, prompt prefix, grammar tables
+_KINDS: dict[str, dict[str, Any]] = {
+    "free": {},
+    "json_object": {"response_format": {"type": "json_object"}},
+    "regex (.|\\n)*": {"structured_outputs": {"regex": r"(.|\n)*"}},
+}
 _START = 300.0  # seconds that a server has to say where it is
 
 Entities = list[tuple[int, int, str]]
@@ -64,21 +75,23 @@ def main() -> int:
             level = _level(ask, texts, expected, clients, seconds=60 * options.minutes)
             results[name][str(clients)] = level | {"ratio": level["texts_per_second"] / speed}
 
-    with _nertune(f"ner={options.run.absolute()}") as ask:
-        measure("nertune serve", ask)
+    with _nertune(f"ner={options.run.absolute()}") as server:
+        measure("nertune serve", server.extract)
+        print("running: wide grammars …", file=sys.stderr, flush=True)
+        grammars = _grammars(server, texts[: options.rounds], tokens=options.tokens, rounds=options.rounds)
     if options.vllm.is_file():
         try:
             with VllmServer(options.run, python=options.vllm) as server:
                 address = f"{server.url}#ner"
                 measure("vLLM, completions", _completions(address, options.run, max(options.clients)))
-                with _nertune(address, "--run", str(options.run)) as ask:
-                    measure("vLLM, gateway", ask)
+                with _nertune(address, "--run", str(options.run)) as gateway:
+                    measure("vLLM, gateway", gateway.extract)
         except VllmError as error:
             print(f"vLLM: {error}", file=sys.stderr)
             results.setdefault("vLLM, completions", {"error": str(error)})
     else:
         print(f"no vLLM at {options.vllm}: left out (make bench-peers installs it)", file=sys.stderr)
-    return _told(speed, len(texts), results)
+    return _told(speed, len(texts), results, grammars)
 
 
 def _options() -> argparse.Namespace:
@@ -89,6 +102,8 @@ def _options() -> argparse.Namespace:
         "--texts", type=int, default=64, help="the first so many, at every level (default: %(default)s)"
     )
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64], help="levels (default: 1 8 64)")
+    parser.add_argument("--tokens", type=int, default=30, help="of an answer under a grammar (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of answers under grammars (default: %(default)s)")
     parser.add_argument("--vllm", type=Path, default=PYTHON, metavar="PYTHON", help="the Python that has vLLM")
     parser.add_argument("--minutes", type=float, default=5, help="a level that takes longer is cut off (default: 5)")
     options = parser.parse_args()
@@ -107,8 +122,22 @@ def _engine(run: Path, texts: Sequence[str]) -> tuple[float, dict[str, Entities]
     return speed, {one.text: [(e.start, e.end, e.label) for e in one.entities] for one in found}
 
 
+class _Served(NamedTuple):
+    """A running server; `url` ends in /v1."""
+
+    client: httpx2.Client
+    url: str
+
+    def extract(self, text: str) -> Entities:
+        entities = self.post("extract", {"model": "ner", "text": text})["entities"]
+        return [(entity["start"], entity["end"], entity["label"]) for entity in entities]
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        return self.client.post(f"{self.url}/{path}", json=body).raise_for_status().json()
+
+
 @contextlib.contextmanager
-def _nertune(*arguments: str) -> Iterator[Ask]:
+def _nertune(*arguments: str) -> Iterator[_Served]:
     """`nertune serve` with these arguments, on any port; ended with the context."""
     command = [sys.executable, "-m", "nertune", "serve", *arguments, "--port", "0", "--queue", "4096"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
@@ -124,18 +153,64 @@ def _nertune(*arguments: str) -> Iterator[Ask]:
                 raise SystemExit(f"nertune serve did not start:\n{''.join(said[-12:])}")
             ending.cancel()
             threading.Thread(target=server.stderr.read, daemon=True).start()  # its log must not fill the pipe
-            url = f"{said[-1].split()[-1]}/extract"
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
             with httpx2.Client(timeout=600, trust_env=False, limits=limits) as client:
-                yield lambda text: _extracted(client, url, text)
+                yield _Served(client, said[-1].split()[-1])
         finally:
             ending.cancel()
             server.terminate()
 
 
-def _extracted(client: httpx2.Client, url: str, text: str) -> Entities:
-    answer = client.post(url, json={"model": "ner", "text": text}).raise_for_status().json()
-    return [(entity["start"], entity["end"], entity["label"]) for entity in answer["entities"]]
+def _grammars(server: _Served, texts: Sequence[str], *, tokens: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of a token, and of an extraction beside such answers, for each kind of answer; the ratios are to free ones'."""
+    models = server.client.get(f"{server.url}/models").raise_for_status().json()["data"]
+    base = next((model["id"] for model in models if model["parent"] is None), "ner")
+
+    def answer(kind: str) -> float:
+        prompt = "Describe the city of Hangzhou as a JSON object, in long sentences."
+        body = {"model": base, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, **_KINDS[kind]}
+        started = time.monotonic()
+        usage = server.post("chat/completions", body)["usage"]
+        return (time.monotonic() - started) / max(1, usage["completion_tokens"])
+
+    def beside(kind: str | None) -> float:
+        """The median time of an extraction while one client asks for such answers."""
+        ended = threading.Event()
+
+        def ask_on() -> None:
+            while not ended.is_set():
+                answer(str(kind))
+
+        asking = threading.Thread(target=ask_on)
+        times = []
+        if kind:
+            asking.start()
+            time.sleep(0.5)
+        for text in texts:
+            started = time.monotonic()
+            server.extract(text)
+            times.append(time.monotonic() - started)
+        if kind:
+            ended.set()
+            asking.join()
+        return statistics.median(times)
+
+    for kind in _KINDS:
+        answer(kind)
+    seconds: dict[str, list[float]] = {kind: [] for kind in _KINDS}
+    for _ in range(rounds):
+        for kind, times in seconds.items():
+            times.append(answer(kind))
+    alone = beside(None)
+    return {
+        kind: {
+            "seconds_per_token": statistics.median(times),
+            "ratio": statistics.median(one / free for one, free in zip(times, seconds["free"], strict=True)),
+            "extract_beside_seconds": (slowed := beside(kind)),
+            "extract_beside_ratio": slowed / alone,
+        }
+        for kind, times in seconds.items()
+    }
 
 
 def _completions(address: str, run: Path, clients: int) -> Ask:
@@ -187,8 +262,8 @@ def _level(
     }
 
 
-def _told(speed: float, texts: int, results: dict[str, Any]) -> int:
-    """Print the table and the JSON line; the exit code, 1 if anything failed."""
+def _told(speed: float, texts: int, results: dict[str, Any], grammars: dict[str, dict[str, float]]) -> int:
+    """Print the tables and the JSON line; the exit code, 1 if anything failed."""
     print(f"{'':20}{'clients':>8}{'texts/s':>9}{'ratio':>7}{'median s':>10}{'p95 s':>8}{'equal':>11}{'errors':>8}")
     print(f"{'engine':20}{'':8}{speed:9.2f}{1:7.2f}")
     failed = False
@@ -204,7 +279,13 @@ def _told(speed: float, texts: int, results: dict[str, Any]) -> int:
                 f"{name:20}{clients:>8}{level['texts_per_second']:9.2f}{level['ratio']:7.2f}{median:>10}{p95:>8}"
                 f"{level['equal']:>7}/{level['texts']:<3}{len(level['errors']):>8}"
             )
-    print(json.dumps({"texts": texts, "engine": {"texts_per_second": speed}, "ways": results}))
+    print(f"\n{'':20}{'s/token':>9}{'ratio':>7}{'extract beside, s':>19}{'ratio':>7}")
+    for name, found in grammars.items():
+        print(
+            f"{name:20}{found['seconds_per_token']:9.3f}{found['ratio']:7.2f}{found['extract_beside_seconds']:19.2f}"
+            f"{found['extract_beside_ratio']:7.2f}"
+        )
+    print(json.dumps({"texts": texts, "engine": {"texts_per_second": speed}, "ways": results, "grammars": grammars}))
     return int(failed)
 
 

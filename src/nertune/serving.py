@@ -146,7 +146,7 @@ def _models(loaded: LoadedRuns, served_name: str | None) -> dict[str, ServedMode
     first = next(iter(loaded.recognizers.values()))
     context = getattr(engine.model.config.get_text_config(), "max_position_embeddings", None)
     if vocabulary is not None and first.constrained:
-        vocabulary.prepare()  # takes seconds: not when the first client waits
+        vocabulary.prepare(foreign=True)  # takes seconds: not when the first client waits
 
     base, alone = loaded.base_model, None
     if served_name is not None and loaded.offers_base:
@@ -185,6 +185,7 @@ def _grammar_check(engine: LocalEngine, stop_ids: frozenset[int]) -> Callable[[s
     def check(grammar: str) -> None:
         if engine.vocabulary is None:
             raise InputError("this model takes no grammar")
+        engine.vocabulary.prepare(foreign=True)  # its seconds are not the grammar's
         begun = time.thread_time()
         engine.vocabulary.constraint(grammar, stop_ids, foreign=True).allowed()
         if time.thread_time() - begun > _GRAMMAR_SECONDS:

@@ -14,6 +14,7 @@ import transformers
 
 from nertune.extract import ground
 from nertune.generate import Request
+from nertune.generate.head import ChoiceHead
 from nertune.generate.local import LocalEngine
 from nertune.generate.sequence import Sequence
 from nertune.models.attention import can_share_prefix
@@ -127,6 +128,53 @@ def test_free_and_constrained_requests_share_a_batch(family_of):
     requests[1::2] = [replace(request, grammar=None) for request in requests[1::2]]
     expected = [_engine(tokenizer, shares=False).generate([request])[0] for request in requests]
     assert _engine(tokenizer).generate(requests) == expected
+
+
+WIDE = {
+    "any text": r"start: /(.|\n)*/",
+    "json": 'start: %json {"type": "object", "x-guidance": {"whitespace_pattern": "[ \\n\\t]{0,20}"}}',
+    "no x": 'start: /[^x]{1,40}/ "."',
+}
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma-3"])
+def test_tokens_and_logprobs_are_the_same_whatever_share_of_the_vocabulary_is_wide(family_of, kind):
+    """Wide, free and narrow requests share a batch; with 1.0 every grammar is a list of tokens, with 0.0 every one a mask."""
+    tokenizer = family_of(kind).tokenizer
+    narrow = _requests(_renderer(tokenizer, "inline"), TEXTS[:3], limit=25)
+    requests = [*narrow, replace(narrow[0], grammar=None)]
+    requests += [replace(narrow[1], grammar=grammar, foreign=True, draft=None) for grammar in WIDE.values()]
+    found = {}
+    for wide in (1.0, 0.25, 0.01, 0.0):
+        engine = _engine(tokenizer)
+        engine.vocabulary = Vocabulary(tokenizer, engine.vocabulary_size, wide=wide)
+        found[wide] = engine.generate(requests)
+        alone = [engine.generate([request])[0] for request in requests]
+        assert alone == found[wide]
+        for one, other in zip([*found[wide], *alone], found[1.0] * 2, strict=True):
+            assert one == other
+            assert one.logprobs == pytest.approx(other.logprobs, abs=2e-5)
+    plain = _engine(tokenizer, shares=False)
+    expected = [plain.generate([request])[0] for request in requests]
+    assert expected == found[0.25]
+    assert len({completion.ids for completion in expected}) == len(requests)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_head_gives_narrow_rows_their_candidates_and_the_others_everything(bias):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 50, bias=bias)
+    head, rows_1QD = ChoiceHead(layer), torch.randn(1, 5, 8)
+    every_QV = layer(rows_1QD)[0]
+    few, rest = head.split(head(rows_1QD), 50)
+    assert few.numel() == 0
+    torch.testing.assert_close(rest, every_QV)
+    head.candidates = torch.tensor([3, 20, 49])
+    for narrow in (1, 3, 5):
+        head.narrow = narrow
+        few, rest = head.split(head(rows_1QD).mul(2), 50)  # as a model that scales its logits does
+        torch.testing.assert_close(few, 2 * every_QV[:narrow, head.candidates])
+        torch.testing.assert_close(rest, 2 * every_QV[narrow:])
 
 
 def test_long_prompts_are_read_in_parts_and_memory_bounds_the_batch(family_of):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
 from nertune.errors import InputError
-from nertune.models.grammar import Vocabulary
+from nertune.models.grammar import Vocabulary, ids_of, is_mask
 from nertune.prompt import PromptSpec, Renderer, answer_format, load_template
 from nertune.schema import Document, LabelSet
 
@@ -135,3 +137,40 @@ def test_the_grammars_of_others_are_held_to_the_usual_limits_and_refused_in_a_li
     with pytest.raises(InputError, match="cannot be followed") as refused:
         constraint.allowed()
     assert "\n" not in str(refused.value)
+
+
+GRAMMARS = {
+    "any text": r"start: /(.|\n)*/",
+    "short text": 'start: /[^x]{1,40}/ "."',
+    "json": 'start: %json {"type": "object", "x-guidance": {"whitespace_pattern": "[ \\n\\t]{0,20}"}}',
+    "narrow": 'start: "[" /[一-龥]{1,5}/ "]"',
+}
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_a_mask_holds_what_a_list_does_wherever_an_answer_stands(family_of, grammar, foreign):
+    """Whatever share of the vocabulary is wide, and with the slices that others' grammars have or without."""
+    tokenizer = family_of("qwen3").tokenizer
+    size = len(tokenizer) + 50  # columns of the output layer that are no tokens
+    stops = frozenset([tokenizer.convert_tokens_to_ids("<|im_end|>")])
+    listed = Vocabulary(tokenizer, size, wide=1.0).constraint(grammar, stops)
+    others = [Vocabulary(tokenizer, size, wide=w).constraint(grammar, stops, foreign=foreign) for w in (0.0, 0.02, 0.3)]
+    draw = random.Random(3)
+    masks = 0
+    for _ in range(25):
+        expected = listed.allowed()
+        assert not is_mask(expected)
+        for constraint in others:
+            found = constraint.allowed()
+            masks += is_mask(found)
+            assert is_mask(found) <= (len(found) == size)
+            assert ids_of(found).tolist() == expected.tolist()
+            assert constraint.is_free() == listed.is_free()
+        choices = [token for token in expected.tolist() if token not in stops]
+        if not choices:
+            break
+        token = draw.choice(choices)
+        for constraint in (listed, *others):
+            constraint.advance(token)
+    assert masks

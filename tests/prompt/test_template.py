@@ -200,5 +200,5 @@ def test_unknown_templates_say_what_there_is(tmp_path: Path) -> None:
 
 def test_a_template_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "user.txt").write_bytes("请识别：{text}".encode("gb18030"))
-    with pytest.raises(InputError, match=r"user\.txt: not UTF-8 .*at byte"):
+    with pytest.raises(InputError, match=r"user\.txt:1: is not UTF-8 .*iconv"):
         load_template(str(tmp_path))

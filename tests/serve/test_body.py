@@ -25,6 +25,20 @@ def test_chunks_are_counted_and_refused_as_soon_as_they_are_too_many(serve):
     assert client.rest() == b""
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br, identity", "x"])
+def test_a_compressed_body_is_of_an_unsupported_type(serve, coding):
+    client = serve().client()
+    client.ask("/echo", method="POST", body=b"\x1f\x8b", content_encoding=coding)
+    reply = client.reply()
+    assert (reply.status, reply.error["code"]) == (415, "unsupported_encoding")
+    assert reply.headers["accept-encoding"] == "identity"
+    assert client.rest() == b""
+
+
+def test_a_body_that_is_said_to_be_as_it_is_is_read(serve):
+    assert serve().ask("/echo", method="POST", body=b"a", content_encoding="Identity").body == b"a"
+
+
 @pytest.mark.parametrize("size", [999, 1000])
 def test_a_body_up_to_the_limit_is_served(serve, size):
     assert serve(max_body=1000).ask("/echo", method="POST", body=b"a" * size).body == b"a" * size

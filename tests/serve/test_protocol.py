@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import re
+import socket
 import time
 
 import pytest
@@ -176,6 +179,99 @@ def test_a_client_that_leaves_without_reading_its_answer_is_let_go(serve, until)
 
 def test_an_upgrade_to_another_protocol_is_not_taken_up(serve):
     assert serve().ask("/health", upgrade="websocket", connection="upgrade").status == 200
+
+
+@pytest.mark.parametrize("target", ["/health", "/metrics", "/health/"])
+def test_head_is_get_without_its_body(serve, target):
+    client = serve(patience=5).client()
+    client.send(f"HEAD {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
+    head, _, body = client.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert int(re.search(rb"content-length: (\d+)", head)[1]) > 0
+    assert body == b""
+
+
+def test_a_head_and_a_path_with_a_slash_are_counted_under_their_route(serve, until):
+    served = serve()
+    assert served.ask("/metrics/").status == 200
+    until(served.lines)
+    assert [(line["path"], line["route"]) for line in served.lines()] == [("/metrics/", "/metrics")]
+
+
+def test_figures_are_read_only(serve):
+    reply = serve().ask("/metrics", method="POST", body=b"{}")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+    assert reply.error["message"] == "/metrics takes GET and HEAD only"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/health", "localhost", 200),
+        ("HTTP://127.0.0.1:1/health?x=1", "localhost", 200),
+        ("http://localhost/health", "evil.example", 200),  # the target counts, not the header
+        ("http://localhost", "localhost", 404),
+        ("http://localhost?x=1", "localhost", 404),
+        ("http://evil.example/health", "localhost", 421),
+        ("http://localhost@evil.example/health", "localhost", 400),
+        ("http:///health", "localhost", 400),
+    ],
+)
+def test_an_absolute_target_is_the_path_at_its_host(serve, target, host, status):
+    client = serve(patience=5).client()
+    client.send(f"GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+    assert client.reply().status == status
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("/health", b'{"status":"ok"}'),
+        ("/wait/a?seconds=0.2", b'{"name":"a"}'),
+        ("/stream/a?n=3&pause=0.1", b"data: a 2"),
+    ],
+)
+def test_a_client_that_closes_its_sending_side_gets_its_answer_and_the_connection_ends(serve, version, target, answer):
+    served = serve(patience=600)
+    client = served.client()
+    client.send(f"GET {target} HTTP/{version}\r\nhost: localhost\r\n\r\n".encode())
+    client.socket.shutdown(socket.SHUT_WR)
+    assert answer in client.rest()
+    assert served.toy.cancelled == []
+
+
+def test_a_client_that_closes_its_sending_side_can_be_read_by_ordinary_libraries(serve):
+    """What is sent to see whether the client is there means nothing to it: an interim response, a zero of a chunk's size."""
+    served = serve(patience=600)
+    for target, body in (
+        ("/wait/a?seconds=0.2", b'{"name":"a"}'),
+        ("/stream/a?n=2&pause=0.2", b"data: a 0\n\ndata: a 1\n\n"),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+        connection.request("GET", target)
+        connection.sock.shutdown(socket.SHUT_WR)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, body)
+        connection.close()
+
+
+def test_all_that_was_asked_before_the_sending_side_was_closed_is_answered(serve):
+    client = serve(patience=600).client()
+    client.send(b"".join(b"GET /wait/%d?seconds=0.1 HTTP/1.1\r\nhost: localhost\r\n\r\n" % n for n in range(3)))
+    client.socket.shutdown(socket.SHUT_WR)
+    assert re.findall(rb'"name":"(\d)"', client.rest()) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("target", ["/wait/a", "/stream/a?n=2&pause=600"])
+def test_a_client_that_closes_its_sending_side_and_leaves_is_noticed(serve, until, target):
+    served = serve(patience=600)
+    client = served.client()
+    client.ask(target)
+    until(lambda: served.toy.begun == ["a"])
+    client.socket.shutdown(socket.SHUT_WR)
+    client.close()
+    until(lambda: served.toy.cancelled == ["a"])
 
 
 def test_a_client_that_waits_for_a_go_ahead_gets_it_or_the_refusal(serve):

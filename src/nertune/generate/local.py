@@ -1,8 +1,8 @@
 """The local engine: greedy decoding on this machine, many sequences at once, each entering and leaving on its own.
 
 What is computed once is kept: the states of every prompt's shared prefix. What the grammar forces is not asked of the
-model, what a draft guesses right costs no step of its own, and of the output layer only the rows are computed that the
-grammar allows.
+model, what a draft guesses right costs no step of its own, and where a grammar allows few tokens only their rows of the
+output layer are computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from nertune.generate.head import ChoiceHead
 from nertune.generate.plain import generate_plain
 from nertune.generate.prefix import compute_prefix
 from nertune.generate.sequence import Layout, Sequence
-from nertune.models.grammar import Ids, Vocabulary
+from nertune.models.grammar import Allowed, Ids, Mask, Vocabulary, ids_of, is_mask
 from nertune.models.matmul import rounded
 
 __all__ = ["Decoding", "LocalEngine"]
@@ -156,25 +155,28 @@ class LocalEngine:
             start += count
         ids = [token for layout in layouts for token in layout.ids] + [0] * padding
         options = [option for layout in layouts for option in layout.options]
-        tokens, allowed = _candidates(options, self.vocabulary_size)
+        few = {place: ids_of(one) for place, one in enumerate(options) if one is not None and not is_mask(one)}
+        wide = {place: one for place, one in enumerate(options) if place not in few}
+        order = [*few, *wide]  # as the output layer wants them
+        tokens, among = _candidates(list(few.values()))
         device = self.model.device
-        self._head.candidates = None if tokens is None else torch.from_numpy(tokens).to(device)
+        self._head.narrow = len(few)
+        self._head.candidates = torch.from_numpy(tokens).to(device) if few else None
         with self.adapters.answering_rows(zip(adapters, counts, strict=True)):
-            logits_QC: Tensor = self.model(
+            logits: Tensor = self.model(
                 input_ids=torch.tensor([ids], device=device),
                 position_ids=positions_1S,
-                logits_to_keep=torch.tensor(keep or [0], device=device),
+                logits_to_keep=torch.tensor([keep[place] for place in order] or [0], device=device),
                 use_cache=False,
                 nertune_context=cache,
-            ).logits[0]
+            ).logits
         if not keep:
             return [], []
-        if allowed is not None:
-            logits_QC = logits_QC.float().masked_fill_(torch.from_numpy(~allowed).to(device), float("-inf"))
-        best_Q = logits_QC.argmax(dim=-1)
-        logprobs = logits_QC.float().log_softmax(dim=-1).gather(1, best_Q[:, None])[:, 0].tolist()
-        chosen = best_Q.tolist() if tokens is None else tokens[best_Q.cpu().numpy()].tolist()
-        return chosen, logprobs
+        few_QC, every_QV = self._head.split(logits, self.vocabulary_size)
+        columns, logprobs = _best(few_QC, among)
+        chosen, others = _best(every_QV, _masks(list(wide.values())))
+        found = dict(zip(order, zip([*tokens[columns].tolist(), *chosen], logprobs + others, strict=True), strict=True))
+        return [found[place][0] for place in range(len(options))], [found[place][1] for place in range(len(options))]
 
     def _generate_plain(self, requests: Items[Request], done: Callable[[int], None] | None) -> list[Completion]:
         """In batches of one adapter each."""
@@ -306,25 +308,32 @@ class Decoding:
             self._active[target], self._keys[target] = self._active[source], self._keys[source]
 
 
-def _candidates(options: Items[Ids | None], size: int) -> tuple[Ids | None, npt.NDArray[np.bool_] | None]:
-    """All tokens that any option names, (C,), and which of them each option allows, (Q, C).
+def _candidates(options: Items[Ids]) -> tuple[Ids, Mask]:
+    """All tokens that any option names, (C,), and which of them each option allows, (Q, C)."""
+    tokens, columns = np.unique(np.concatenate([*options, np.empty(0, np.int64)]), return_inverse=True)
+    among = np.zeros((len(options), len(tokens)), dtype=np.bool_)
+    among[np.repeat(np.arange(len(options)), [len(option) for option in options]), columns] = True
+    return tokens, among
 
-    Where an option is free: None for all `size` tokens of the vocabulary; and None where all are allowed.
-    """
-    lengths = [0 if option is None else len(option) for option in options]
-    if not any(lengths):
-        return None, None
-    rows = np.repeat(np.arange(len(options)), lengths)
-    named = np.concatenate([option for option in options if option is not None])
-    free = [number for number, option in enumerate(options) if option is None]
-    tokens: Ids | None = None
-    columns = named
-    if not free:
-        tokens, columns = np.unique(named, return_inverse=True)
-    allowed = np.zeros((len(options), size if tokens is None else len(tokens)), dtype=np.bool_)
-    allowed[rows, columns] = True
-    allowed[free] = True
-    return tokens, allowed
+
+def _masks(options: Items[Allowed | None]) -> Mask | None:
+    """The masks of options, (Q, V), where None allows every token; None where all do."""
+    size = next((len(option) for option in options if option is not None), None)
+    if size is None:
+        return None
+    return np.stack([np.ones(size, dtype=np.bool_) if option is None else option for option in options])
+
+
+def _best(logits_QC: Tensor, allowed: Mask | None) -> tuple[list[int], list[float]]:
+    """The column of each row's most probable allowed token, and its logarithmic probability among the allowed ones."""
+    if not len(logits_QC):
+        return [], []
+    if allowed is not None:
+        barred = torch.from_numpy(~allowed).to(logits_QC.device)
+        logits_QC = logits_QC.float().masked_fill_(barred, float("-inf"))
+    best_Q = logits_QC.argmax(dim=-1)
+    logprobs_Q = logits_QC.float().log_softmax(dim=-1).gather(1, best_Q[:, None])[:, 0]
+    return best_Q.tolist(), logprobs_Q.tolist()
 
 
 def _places(request: Request) -> int:

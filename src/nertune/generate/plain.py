@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nertune.generate.engine import Completion, Request
 from nertune.generate.sequence import check_finite, constraint_of
-from nertune.models.grammar import Constraint, Vocabulary
+from nertune.models.grammar import Constraint, Vocabulary, ids_of
 from nertune.schema import StopReason
 
 __all__ = ["generate_plain"]
@@ -102,5 +102,5 @@ class _Row:
             self._forced = self._constraint.forced()
         if self._forced:
             return [self._forced.pop(0)]
-        allowed: list[int] = self._constraint.allowed().tolist()
+        allowed: list[int] = ids_of(self._constraint.allowed()).tolist()
         return allowed

@@ -16,7 +16,7 @@ import numpy as np
 
 from nertune.errors import NotFiniteError
 from nertune.generate.engine import Completion, Request
-from nertune.models.grammar import Constraint, Ids, Vocabulary
+from nertune.models.grammar import Allowed, Constraint, Vocabulary, is_mask
 from nertune.schema import StopReason
 
 __all__ = ["Layout", "Sequence", "check_finite", "constraint_of"]
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
 
     ids: list[int]
     decided: int
-    options: list[Ids | None]
+    options: list[Allowed | None]
 
 
 class Sequence:
@@ -72,7 +72,7 @@ class Sequence:
             self._layout = Layout(self.pending[:most], most, [])
             return self._layout
         draft: list[int] = []
-        options: list[Ids | None] = []
+        options: list[Allowed | None] = []
         room = self.request.max_new_tokens - len(self._answer)
         while len(options) < room:
             forced = self._forced(room - len(options))
@@ -153,10 +153,10 @@ class Sequence:
         if self._constraint:
             self._constraint.advance(token)
 
-    def _may(self, token: int, options: Ids | None) -> bool:
+    def _may(self, token: int, options: Allowed | None) -> bool:
         if token in self.request.stop_ids:
             return False
-        return options is None or bool((options == token).any())
+        return options is None or bool(options[token] if is_mask(options) else (options == token).any())
 
     def _guesses(self, draft: list[int]) -> list[int]:
         """What is expected to follow the draft."""

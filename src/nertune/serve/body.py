@@ -27,6 +27,10 @@ class BodyReader:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        codings = {value.strip().lower() for key, value in scope["headers"] if key == b"content-encoding"}
+        if codings - {b"identity", b""}:
+            await self._encoded(scope, send)
+            return
         declared = next((value for key, value in scope["headers"] if key == b"content-length"), b"0")
         if int(declared) > self._limit:  # h11 lets only digits through
             await self._too_large(scope, send)
@@ -62,6 +66,11 @@ class BodyReader:
         finally:
             if not complete:
                 self._held -= len(body)
+
+    async def _encoded(self, scope: Scope, send: Send) -> None:
+        message = "The body is compressed, which its Content-Encoding says; send it as it is"
+        taken = [(b"accept-encoding", b"identity")]
+        await send_error(scope, send, 415, message, code="unsupported_encoding", headers=taken, close=True)
 
     async def _too_large(self, scope: Scope, send: Send) -> None:
         message = f"The body is larger than {self._limit:,} bytes"

@@ -16,6 +16,7 @@ from nertune.serve.answers import AssistantMessage, ChatLogprobs, ChatReply, Cho
 from nertune.serve.bodies import ChatBody
 from nertune.serve.errors import ANY_ERROR, ApiError, told_within
 from nertune.serve.generating import EVENTS, begin, ignored_header
+from nertune.serve.json_route import JsonRoute
 from nertune.serve.models import ServedModel
 from nertune.serve.replies import note
 from nertune.serve.service import Service, new_id
@@ -25,7 +26,7 @@ __all__ = ["add_chat"]
 
 def add_chat(app: FastAPI, service: Service) -> None:
     """Add the route."""
-    routes = APIRouter(tags=["OpenAI"])
+    routes = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @routes.post(
         "/v1/chat/completions",

@@ -16,6 +16,7 @@ from nertune.serve.answers import CompletionReply, TextChoice, TextLogprobs, Tok
 from nertune.serve.bodies import CompletionBody, TokenizeBody
 from nertune.serve.errors import ANY_ERROR, ApiError, told_within
 from nertune.serve.generating import EVENTS, begin, ignored_header
+from nertune.serve.json_route import JsonRoute
 from nertune.serve.models import ServedModel
 from nertune.serve.replies import note
 from nertune.serve.service import Service, new_id
@@ -25,7 +26,7 @@ __all__ = ["add_completions"]
 
 def add_completions(app: FastAPI, service: Service) -> None:
     """Add the routes."""
-    routes = APIRouter(tags=["OpenAI"])
+    routes = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @routes.post(
         "/v1/completions",

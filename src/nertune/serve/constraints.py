@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nertune.prompt.answers.lark import one_of
+from nertune.safety.files import parse_json
 from nertune.serve.errors import ApiError
 from nertune.serve.fields import Body, FilledText, Text
 
@@ -89,11 +90,12 @@ def _of_structured(wanted: StructuredOutputs | None) -> str | None:
 
 def _json(schema: Any, param: str) -> str:
     try:
-        value = json.loads(schema) if isinstance(schema, str) else schema
+        value = parse_json(schema.encode(), strict=True) if isinstance(schema, str) else schema
         if not isinstance(value, dict):
             raise ValueError("it is no JSON object")
         own = value.get("x-guidance")
         value = value | {"x-guidance": {"whitespace_pattern": _SPACE, **(own if isinstance(own, dict) else {})}}
         return f"start: %json {json.dumps(value)}"
     except (ValueError, RecursionError) as error:
-        raise ApiError(f"{param}: the schema cannot be used: {error}"[:300], param=param) from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ApiError(f"{param}: the schema cannot be used: {reason}"[:300], param=param) from error

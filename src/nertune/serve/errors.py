@@ -23,6 +23,7 @@ from nertune.errors import (
     UnknownModelError,
 )
 from nertune.serve.invalid import explain
+from nertune.serve.replies import printable, refuse_method
 
 __all__ = [
     "ANY_ERROR",
@@ -127,11 +128,14 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         status, said = (error.status_code, str(error.detail)) if isinstance(error, HTTPException) else (500, "")
+        headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
         if status == 404:
-            said = f"there is no {request.url.path} here"
-        found = ApiError(said, status=status, code="not_found" if status == 404 else None)
-        answer = found.response()
-        answer.headers.update((error.headers or {}) if isinstance(error, HTTPException) else {})
+            said = f"there is no {printable(request.url.path)} here"
+        if status == 405:
+            said, headers["Allow"] = refuse_method(request.url.path, headers.get("Allow", ""))
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        answer = ApiError(said, status=status, code=codes.get(status)).response()
+        answer.headers.update(headers)
         return answer
 
     for kind in (ApiError, NertuneError, Exception):
@@ -145,6 +149,7 @@ ANY_ERROR: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "The server wants a key"},
     404: {"model": ErrorBody, "description": "There is no such model"},
     413: {"model": ErrorBody, "description": "The body is too large"},
+    415: {"model": ErrorBody, "description": "The body is compressed, or not said to be JSON"},
     429: {"model": ErrorBody, "description": "The queue is full; Retry-After says when to come again"},
     500: {"model": ErrorBody, "description": "The server failed"},
     503: {"model": ErrorBody, "description": "The engine is being rebuilt, or the server is shutting down"},

@@ -26,6 +26,7 @@ from nertune.serve.answering import CancellingResponse
 from nertune.serve.answers import Usage
 from nertune.serve.errors import ANY_ERROR, told_within
 from nertune.serve.extraction_bodies import Batch, ExtractBody, Read
+from nertune.serve.json_route import JsonRoute
 from nertune.serve.replies import note
 from nertune.serve.service import Service
 
@@ -39,7 +40,7 @@ _LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 
 def add_extraction(app: FastAPI, service: Service) -> None:
     """Add the route."""
-    routes = APIRouter(tags=["nertune"])
+    routes = APIRouter(tags=["nertune"], route_class=JsonRoute)
 
     @routes.post(
         "/v1/extract",

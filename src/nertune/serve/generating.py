@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from nertune.errors import InputError
@@ -16,6 +17,7 @@ from nertune.serve.words import Words
 
 __all__ = ["EVENTS", "IGNORED", "begin", "ignored_header"]
 
+_WRAPPING = re.compile(r"\bat \d+\(\d+\): |\n *\d+ \| start: (?s:.*)")
 IGNORED = "X-Nertune-Ignored"
 """The header that names arguments of a request which were not applied."""
 EVENTS: dict[str, dict[str, object]] = {"text/event-stream": {}}
@@ -52,7 +54,10 @@ def _check_grammar(model: ServedModel, body: Generation, grammar: str) -> None:
         model.check_grammar(grammar)
     except InputError as error:
         wanted = "response_format" if body.structured_outputs is None else "structured_outputs"
-        raise ApiError(f"{wanted}: {error}", param=wanted) from error
+        reason = str(error)
+        if body.structured_outputs is None or body.structured_outputs.grammar is None:
+            reason = _WRAPPING.sub("", reason)  # places in a grammar that is ours, around what the client sent
+        raise ApiError(f"{wanted}: {reason}", param=wanted) from error
 
 
 def ignored_header(body: Generation) -> dict[str, str]:

@@ -5,6 +5,7 @@
                  CORSMiddleware    only with --allow-origin
                  HostGuard         only without keys
                  KeyGuard          only with keys
+                 Targets           HEAD, and paths that end in a slash
                  BodyReader        body limit; cancels what nobody waits for any more
                  MetricsRoute      /metrics
                  the application
@@ -42,6 +43,7 @@ try:
     from starlette.middleware.cors import CORSMiddleware
 
     from nertune.serve.protocol import LimitedProtocol
+    from nertune.serve.targets import Targets
 except ImportError as error:
     raise MissingExtraError("Serving", extra="serve") from error
 
@@ -66,14 +68,14 @@ def serve_app(app: ASGIApp, settings: Settings, *, metrics: Metrics | None = Non
 
 def shell(app: ASGIApp, settings: Settings, keys: KeyRing, log: Log, metrics: Metrics) -> ASGIApp:
     """The layers around an application, the outermost last."""
-    app = BodyReader(MetricsRoute(app, metrics), settings)
+    app = Targets(BodyReader(MetricsRoute(app, metrics), settings))
     app = KeyGuard(app, keys)
     app = HostGuard(app, settings, keys)
     if settings.allow_origin:
         app = CORSMiddleware(
             app,
             allow_origins=settings.allow_origin,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "HEAD", "POST"),
             allow_headers=("authorization", "content-type", "x-request-id"),
             expose_headers=("x-request-id", "retry-after"),
         )

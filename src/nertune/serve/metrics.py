@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 from nertune.errors import MissingExtraError
-from nertune.serve.replies import ASGIApp, Receive, Scope, Send
+from nertune.serve.replies import ASGIApp, Receive, Scope, Send, refuse_method, send_error
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -80,17 +80,22 @@ class _Counted:
 
 
 class MetricsRoute:
-    """Answers GET /metrics, whatever application stands behind."""
+    """Answers /metrics, whatever application stands behind."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/metrics" or scope["method"] not in ("GET", "HEAD"):
+        if scope["type"] != "http" or scope["path"] != "/metrics":
             await self._app(scope, receive, send)
             return
         scope["route"] = SimpleNamespace(path="/metrics")
+        if scope["method"] != "GET":
+            message, methods = refuse_method("/metrics", "GET")
+            allow = [(b"allow", methods.encode())]
+            await send_error(scope, send, 405, message, code="method_not_allowed", headers=allow)
+            return
         content = self._metrics.render()
         headers = [(b"content-type", _CONTENT_TYPE), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

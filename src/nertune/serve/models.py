@@ -13,6 +13,7 @@ from nertune.extract import Recognizer
 from nertune.generate import Request
 from nertune.prompt import Conversation, Tokenizer, TokenPlaces
 from nertune.serve.errors import ApiError
+from nertune.serve.replies import quoted
 
 __all__ = ["Catalogue", "ServedModel"]
 
@@ -98,7 +99,7 @@ class Catalogue:
         """The model of that name. Raises UnknownModelError."""
         if name in self.models:
             return self.models[name]
-        raise UnknownModelError(f"the model {name!r:.200} does not exist{self._near(name)}")
+        raise UnknownModelError(f"the model {quoted(str(name))} does not exist{self._near(name)}")
 
     def reader(self, name: str | None) -> tuple[ServedModel, Recognizer]:
         """The model that is to read texts; None for the only one that can. Raises UnknownModelError, ApiError."""
@@ -108,11 +109,11 @@ class Catalogue:
         model = self.find(next(iter(readers)) if name is None else name)
         if model.recognizer is None:
             raise ApiError(
-                f"model: {model.name!r} is a base model and was not trained to extract; these were: {', '.join(readers)}",
+                f"model: {quoted(model.name)} is a base model and was not trained to extract; these were: {', '.join(readers)}",
                 param="model",
             )
         return model, model.recognizer
 
     def _near(self, name: str | None) -> str:
         near = difflib.get_close_matches(str(name)[:200], self.models, n=1)
-        return f"; did you mean {near[0]!r}?" if near else f". Served here: {', '.join(self.models)}"
+        return f"; did you mean {quoted(near[0])}?" if near else f". Served here: {', '.join(self.models)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import sys
 from http import HTTPStatus
 from typing import Any, cast
@@ -21,6 +22,7 @@ from nertune.serve.logs import Log
 from nertune.serve.metrics import Metrics
 from nertune.serve.replies import Scope, error_body, note
 from nertune.serve.settings import Settings
+from nertune.serve.targets import in_origin_form
 
 __all__ = ["LimitedProtocol", "Parser"]
 
@@ -32,6 +34,11 @@ _SMALLEST_CHUNK = 64
 # Connections beyond the last that fits which are told so; further ones are dropped without a word.
 _TOLD = 128
 
+# A client that sends no more is either waiting for its answer or gone. To one that is gone something must be sent before its
+# system says so: where no answer has begun after so many seconds, or at once; then we look, less and less often.
+_GRACE = 0.01
+_FIRST_LOOK, _LAST_LOOK = 0.001, 1.0
+
 _CODES = {400: "malformed_request", 408: "request_timeout", 431: "headers_too_large", 501: "not_implemented"}
 
 
@@ -42,7 +49,15 @@ class Parser(h11.Connection):
         super().__init__(h11.SERVER, max_head)
         self._max_head = max_head
         self.body_bytes = 0
+        self.chunked = False
         self._chunks = 0
+
+    def send(self, event: Any) -> bytes | None:
+        """h11's; `chunked` tells whether the answer that began last is sent in chunks."""
+        data = super().send(event)
+        if isinstance(event, h11.Response):
+            self.chunked = b"\r\ntransfer-encoding: chunked\r\n" in (data or b"").lower()
+        return data
 
     def next_event(self) -> Any:
         """h11's next event; RemoteProtocolError, with the status to answer, for what is refused."""
@@ -50,7 +65,8 @@ class Parser(h11.Connection):
         if isinstance(event, h11.Request):
             self.body_bytes = self._chunks = 0
             self._check_head(event)
-        elif isinstance(event, h11.Data):
+            return in_origin_form(event)
+        if isinstance(event, h11.Data):
             self.body_bytes += len(event.data)
             self._chunks += event.chunk_start
             if self._chunks > _MOST_CHUNKS and self.body_bytes < self._chunks * _SMALLEST_CHUNK:
@@ -87,6 +103,8 @@ class LimitedProtocol(H11Protocol):
         self._unsent = 0
         self._flushing: asyncio.TimerHandle | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._ended = False
 
     # A connection's life
 
@@ -116,21 +134,30 @@ class LimitedProtocol(H11Protocol):
             if self._ahead < self._settings.max_head:
                 self.flow.resume_reading()  # a client that hangs up beside its answer is noticed by reading only
 
-    def eof_received(self) -> None:
-        """The client says that it sends no more: it is gone, even where something of an answer is still to be sent."""
-        self._leave()
-        self._watch_flushing()
+    def eof_received(self) -> bool:
+        """The client sends no more: it gets the answers to what it asked, unless it is gone, and the connection ends."""
+        if self._closed or self._phase != "working":
+            self._leave()
+            self._watch_flushing()
+            return False
+        if not self._ended:
+            self._ended = True
+            begun = self.conn.our_state is not h11.SEND_RESPONSE
+            self._watching = self.loop.call_later(0 if begun else _GRACE, self._probe)
+        return True
 
     def on_response_complete(self) -> None:
         """An answer is out: the next request, which may have come already, or a rest."""
         super().on_response_complete()
         if not self._closed:
             self._look("head" if self.conn.trailing_data[0] else "idle")
+        if self._ended and self._phase != "working":
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever made it: no timer stays."""
         self._closed = True
-        for timer in (self._deadline, self._flushing, self._lingering, self.timeout_keep_alive_task):
+        for timer in (self._deadline, self._flushing, self._lingering, self._watching, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -146,6 +173,34 @@ class LimitedProtocol(H11Protocol):
         """The server stops at once."""
         self._closed = True
         self._socket.abort()
+
+    # Clients that closed their sending side
+
+    def _probe(self) -> None:
+        """Send what means nothing to a client that waits, and what makes the system of one that is gone say so.
+
+        Before an answer that is an interim response, and inside one of chunks a leading zero of the next chunk's size. HTTP/1.0
+        has neither: there, and inside an answer of a known length, only the next bytes of the answer tell.
+        """
+        if self._closed:
+            return
+        if self.conn.their_http_version != b"1.0":
+            if self.conn.our_state is h11.SEND_RESPONSE:
+                self._socket.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            elif self.conn.our_state is h11.SEND_BODY and self._parser.chunked:
+                self._socket.write(b"0")
+        self._watch_client(_FIRST_LOOK)
+
+    def _watch_client(self, pause: float) -> None:
+        """End the connection when its other end turns out to be closed: nobody reads from a client that sends no more."""
+        if self._closed:
+            return
+        looking = select.poll()
+        looking.register(self._socket.get_extra_info("socket"), 0)
+        if looking.poll(0):  # an error or a hang-up, which are always told
+            self.abort()
+        else:
+            self._watching = self.loop.call_later(pause, self._watch_client, min(2 * pause, _LAST_LOOK))
 
     # What the parser waits for
 

@@ -21,7 +21,7 @@ from nertune.errors import MissingExtraError
 from nertune.generate import AnswerPool
 from nertune.serve.answering import event
 from nertune.serve.errors import ANY_ERROR, BEHIND, BEHIND_FAILED, ApiError, ErrorBody
-from nertune.serve.replies import note
+from nertune.serve.replies import note, quoted
 from nertune.serve.settings import is_loopback
 
 try:
@@ -133,7 +133,9 @@ def add_relay(app: FastAPI, behind: Behind, pool: AnswerPool) -> None:
         rows = (await behind.get("/v1/models")).get("data") or []
         found: dict[str, Any] | None = next((row for row in rows if row.get("id") == name), None)
         if found is None:
-            raise ApiError(f"the model {name!r:.200} does not exist", status=404, param="model", code="model_not_found")
+            raise ApiError(
+                f"the model {quoted(name)} does not exist", status=404, param="model", code="model_not_found"
+            )
         return found
 
     @app.get("/version", responses=_ERRORS, tags=["vLLM"])

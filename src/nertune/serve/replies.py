@@ -6,7 +6,19 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
-__all__ = ["ASGIApp", "Message", "Receive", "Scope", "Send", "error_body", "note", "send_error"]
+__all__ = [
+    "ASGIApp",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "error_body",
+    "note",
+    "printable",
+    "quoted",
+    "refuse_method",
+    "send_error",
+]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -21,6 +33,22 @@ def error_body(status: int, message: str, *, code: str | None = None, param: str
     """The body of an error; its `type` follows from the status."""
     kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """A client's words, as far as a message quotes them: what would act on a terminal or is no character is escaped."""
+    return "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text[:limit])
+
+
+def quoted(text: str) -> str:
+    """The same in quotation marks."""
+    return f'"{printable(text)}"'
+
+
+def refuse_method(path: str, allowed: str) -> tuple[str, str]:
+    """A message, and the Allow header, where the methods `allowed` are and another was used. GET brings HEAD."""
+    methods = "GET, HEAD" if allowed == "GET" else allowed
+    return f"{printable(path)} takes {' and '.join(methods.split(', '))} only", methods
 
 
 def note(scope: Scope, **fields: Any) -> None:

@@ -138,7 +138,7 @@ def test_what_chooses_among_tokens_is_named_as_not_applied(served):
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools are not supported"),
         ({"logit_bias": {"5": 3}}, "not supported"),
         ({"presence_penalty": 0.5}, "penalties are not supported"),
-        ({"temperature": 3}, "less than or equal to 2"),
+        ({"temperature": 3}, "temperature: at most 2"),
         ({"temperature": "hot"}, "temperature: "),
         ({"max_tokens": 0}, "max_tokens: "),
         ({"max_tokens": 5000}, "do not fit into the 2048"),
@@ -148,18 +148,27 @@ def test_what_chooses_among_tokens_is_named_as_not_applied(served):
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             "messages.0.content.0.type: only text is supported",
         ),
-        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content: input should be a valid string"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content: a string or a list is wanted"),
         ({"messages": [{"role": "user", "content": "x" * 9000}]}, "do not fit"),
         ({"top_logprobs": 5, "logprobs": True}, "at most 1"),
         ({"top_logprobs": 1}, "needs logprobs"),
         ({"guided_json": {}}, "unrecognized request argument: guided_json"),
         ({"chat_template_kwargs": {"chat_template": "{{ 1/0 }}"}}, "unrecognized request argument"),
         ({"response_format": {"type": "xml"}}, "response_format"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: field required"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: it is missing"),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "exactly one"),
         ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "one of them"),
-        ({"stop": ""}, "stop: string should have at least 1 character"),
-        ({"stop": ["a", ""]}, "stop.1: string should have at least 1 character"),
+        ({"stop": ""}, "stop: at least 1 character"),
+        ({"stop": ["a", ""]}, "stop.1: at least 1 character"),
+        ({"stop": ["a"] * 17}, "stop: at most 16 items, and there are 17"),
+        ({"stop": 5}, "stop: a string or a list is wanted"),
+        ({"messages": []}, "messages: at least 1 item, and there are 0"),
+        ({"messages": ["a"]}, "messages.0: an object is wanted"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, '"system", "developer", "user" or "assistant" is wanted'),
+        ({"response_format": {"type": "xml"}}, 'one of "text", "json_object", "json_schema"'),
+        ({"structured_outputs": {"json_object": False}}, "json_object: true is wanted"),
+        ({"max_tokens": 1.5}, "max_tokens: a whole number is wanted"),
+        ({"\u202e\x1b[31m": 1}, r"unrecognized request argument: \u202e\u001b[31m"),
         ({"stream_options": {"include_usage": True}}, "stream_options: needs stream: true"),
         ({"stop_token_ids": [10**6]}, "stop_token_ids"),
         ({"messages": [{"role": "user", "content": "refuse"}]}, "the engine refuses it"),
@@ -182,29 +191,57 @@ def test_the_official_client_raises_its_own_errors(served):
     with pytest.raises(openai.NotFoundError) as unknown:
         served.client.chat.completions.create(model="nre", messages=ASK)
     assert unknown.value.code == "model_not_found"
-    assert "did you mean 'ner'" in unknown.value.message
+    assert 'did you mean "ner"' in unknown.value.message
 
 
-def test_a_body_that_is_no_json_and_one_that_is_not_said_to_be(served):
-    for body, kind, message in (
-        ("{", "application/json", "not JSON"),
-        ("[1]", "application/json", "JSON object"),
-        ("[" * 100_000, "application/json", ""),
-        ('{"model": "ner"}', "text/plain", "Content-Type: application/json"),
-        ('{"model": "\\ud800", "messages": [{"role": "user", "content": "a"}]}', "application/json", ""),
-        ('{"model": "ner", "messages": [{"role": "user", "content": "\\udc00"}]}', "application/json", ""),
-        ('{"model": "ner", "\\ud800": 1, "messages": []}', "application/json", ""),
-    ):
-        answer = served.http.post("/v1/chat/completions", content=body, headers={"content-type": kind})
-        assert answer.status_code in (400, 404), body[:50]
-        assert message in answer.json()["error"]["message"]
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is empty"),
+        (b"{", "the body is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+        (b"[1]", "the body is not a JSON object"),
+        (b'{"model": "\xff"}', "the body is not UTF-8: byte 11 is none of it"),
+        ('{"model": "叶"}'.encode("utf-16"), "the body is not UTF-8: byte 0 is none of it"),
+        (b"[" * 100_000, "the body cannot be used: nested too deeply"),
+        (b'{"seed": %s}' % (b"9" * 5000), "the body cannot be used: it holds an integer of thousands of digits"),
+        (b'{"model": "ner", "model": "base"}', "the body cannot be used: the key 'model' comes more than once"),
+        (b'{"top_p": NaN}', "the body cannot be used: NaN is no number of JSON"),
+        (b'{"model": "\\ud800", "messages": [{"role": "user", "content": "a"}]}', ""),
+        (b'{"model": "ner", "messages": [{"role": "user", "content": "\\udc00"}]}', "lone surrogate"),
+        (b'{"model": "ner", "\\ud800": 1, "messages": []}', ""),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_with_its_own_reason(served, body, message):
+    answer = served.http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 404)
+    assert message in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+def test_a_body_that_is_not_said_to_be_json_is_of_an_unsupported_type(served, kind):
+    headers = {} if kind is None else {"content-type": kind}
+    answer = served.http.post("/v1/chat/completions", content=b'{"model": "ner"}', headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.api+json"])
+def test_other_names_of_json_are_taken_and_so_is_a_byte_order_mark(served, kind):
+    body = b"\xef\xbb\xbf" + json.dumps({"model": "ner", "messages": ASK, "max_tokens": 2}).encode()
+    assert served.http.post("/v1/chat/completions", content=body, headers={"content-type": kind}).status_code == 200
 
 
 def test_a_page_that_is_not_there_and_a_method_that_is_not(served):
     assert served.http.get("/v1/nothing").json()["error"]["code"] == "not_found"
     answer = served.http.get("/v1/chat/completions")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert answer.json()["error"] | {"param": None} == {
+        "message": "/v1/chat/completions takes POST only",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "method_not_allowed",
+    }
+    assert served.http.request("BREW", "/health").headers["allow"] == "GET, HEAD"
 
 
 def test_control_tokens_in_a_message_stay_text(served, renderer):

@@ -68,6 +68,31 @@ def test_json_object_begins_one(tiny):
 
 
 @pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"$ref": "#"}, "refers to itself without end"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}}, "refers to itself without end"),
+        ({"$ref": "#/$defs/a"}, "failed to compile JSON schema: Pointer '/$defs/a' does not exist"),
+        ({"type": "nothing"}, "failed to compile JSON schema: Invalid type: nothing"),
+        ("[" * 20_000, "nested too deeply"),
+    ],
+)
+def test_why_a_schema_cannot_be_used_is_said_in_a_line(tiny, schema, reason):
+    body = {"model": "tiny", "messages": ASK, "structured_outputs": {"json": schema}}
+    message = tiny.http.post("/v1/chat/completions", json=body).json()["error"]["message"]
+    assert reason in message
+    assert "\n" not in message
+    assert "x-guidance" not in message
+
+
+def test_a_schema_may_hold_itself_where_something_is_written_before(tiny):
+    tree = {"type": "object", "properties": {"a": {"$ref": "#"}}, "additionalProperties": False}
+    body = {"model": "tiny", "messages": ASK, "max_tokens": 30, "structured_outputs": {"json": tree}}
+    [choice] = tiny.http.post("/v1/chat/completions", json=body).json()["choices"]
+    assert choice["message"]["content"].startswith("{")
+
+
+@pytest.mark.parametrize(
     "structure",
     [
         {"regex": "(a"},
