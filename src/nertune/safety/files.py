@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections import Counter
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any, NoReturn
 
 from nertune.errors import RunError
 
-__all__ = ["boundary", "check_link", "parse_json", "read_json", "regular_file"]
+__all__ = ["boundary", "check_depth", "check_link", "parse_json", "read_json", "regular_file"]
 
 MEGABYTE = 1_000_000
 _JSON_BYTES = 10 * MEGABYTE
+_DEPTH = 32
+_DEEP = re.compile(rb"[\[{]{%d}" % (_DEPTH + 1))
+_NO_BRACKETS = bytes(code for code in range(256) if code not in b'[]{}"')
 
 
 def boundary(folder: Path) -> Path:
@@ -72,6 +76,28 @@ def read_json(folder: Path, name: str, *, limit: int = _JSON_BYTES, strict: bool
     if not isinstance(value, dict):
         raise RunError(f"{path}: damaged (a JSON object is expected, found {type(value).__name__}); restore it")
     return value
+
+
+def check_depth(folder: Path, name: str, *, limit: int) -> None:
+    """A JSON file that a library reads by itself: raises RunError for one that is too large or nested too deeply.
+
+    It costs some tens of milliseconds where parsing a vocabulary costs a second. `limit`: bytes.
+    """
+    path = regular_file(folder, name)
+    if path is None:
+        return
+    size = path.stat().st_size
+    if size > limit:
+        raise RunError(f"{path}: {size:,} bytes, more than the {limit:,} that such a file can need; restore it")
+    # Brackets and quotes are kept; then strings go, then the innermost pair of each nest, level by level.
+    left = path.read_bytes().replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_BRACKETS)
+    left = re.sub(rb'"[^"]*"', b"", left.replace(b'""', b""))
+    for _ in range(_DEPTH):
+        if not left or _DEEP.search(left):
+            break
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    if left:
+        raise RunError(f"{path}: damaged (nested more than {_DEPTH} levels deep, or a bracket is missing); restore it")
 
 
 def parse_json(content: bytes, *, strict: bool) -> Any:
