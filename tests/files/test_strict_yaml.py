@@ -13,7 +13,10 @@ BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("training:\n  max_tokens: 512\n  x: 1\n  max_tokens: 64\n", r"^training.max_tokens: given twice, first on line 2; keep one of them \(line 4\)$"),
+        (
+            "training:\n  max_tokens: 512\n  x: 1\n  max_tokens: 64\n",
+            r"^training.max_tokens: given twice, first on line 2; keep one of them \(line 4\)$",
+        ),
         ("<<: {a: 1}\n<<: {b: 2}", "^<<: given twice"),
         (BOMB, r"^a4.* more than 50,000 keys and values.* \(line 5\)"),
         ("- a\n" * 60_000, "more than 50,000"),

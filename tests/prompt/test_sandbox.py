@@ -13,7 +13,11 @@ from nertune.prompt import sandbox as sandbox_module
 from nertune.prompt.chat import DEFAULT_TEMPLATE, take_apart
 from nertune.prompt.sandbox import TemplateRefusal, render_template
 
-TURNS = [{"role": "user", "content": "问\n"}, {"role": "assistant", "content": "<答>&'"}, {"role": "user", "content": "再"}]
+TURNS = [
+    {"role": "user", "content": "问\n"},
+    {"role": "assistant", "content": "<答>&'"},
+    {"role": "user", "content": "再"},
+]
 TIME, MEMORY, SIZE, TOO_MUCH = "takes more than", "MiB of memory", "characters", "asks for too much"
 
 

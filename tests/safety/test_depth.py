@@ -35,7 +35,11 @@ def test_nests_are_refused(tmp_path, name, content):
     "value",
     [
         {"a[": ["\\", '"[[[', ']]\\"', {"b\\\\": "{" * 99}, "", "\\\\", [[]], {}]},
-        {"model": {"vocab": {token: number for number, token in enumerate(('"', "\\", "[", "]", "{", "}", '\\"', "[[]"))}}},
+        {
+            "model": {
+                "vocab": {token: number for number, token in enumerate(('"', "\\", "[", "]", "{", "}", '\\"', "[[]"))}
+            }
+        },
         [[[[]]]] * 1000,
         "[" * 99,
     ],
@@ -62,7 +66,9 @@ def test_a_template_of_megabytes_is_refused(tmp_path, name):
         check_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"model": {"type": "BPE", "vocab": [1], "merges": 5}}', "{", "\0", '{"version": 1e999}'])
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"model": {"type": "BPE", "vocab": [1], "merges": 5}}', "{", "\0", '{"version": 1e999}']
+)
 def test_a_tokenizer_that_the_library_cannot_read_is_bad_input(tmp_path, content):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     (tmp_path / "tokenizer.json").write_text(content)

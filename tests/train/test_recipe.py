@@ -221,9 +221,7 @@ def test_overrides_are_yaml(recipe: Load) -> None:
     assert (changed.prompt.user, changed.output, changed.model) == ("{text}=[", "a=b", "2024-13-45")
 
 
-@pytest.mark.parametrize(
-    "content", ["a: [", "a: {b", "\tx: 1", "a: b: c", "a: \x1b"]
-)
+@pytest.mark.parametrize("content", ["a: [", "a: {b", "\tx: 1", "a: b: c", "a: \x1b"])
 def test_files_that_are_no_yaml(recipe: Load, content: str) -> None:
     (problem,) = problems_of(recipe, content)
     assert problem.startswith("not YAML: ")

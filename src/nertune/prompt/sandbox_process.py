@@ -48,7 +48,7 @@ class _Generation(ext.Extension):
 class _Namespace(jinja2.utils.Namespace):
     """`namespace(…)` without underscored names, through which a template could reach Python's internals."""
 
-    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: N805 - so that a template may name one "self"
+    def __init__(*args: Any, **kwargs: Any) -> None:
         self, values = args[0], dict(*args[1:], **kwargs)
         for name in values:
             _Namespace._check(name)
@@ -89,11 +89,11 @@ def _to_json(
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    found = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, ext.loopcontrols])
-    found.filters["tojson"] = _to_json
-    found.globals.update(
-        {"raise_exception": _raise, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace}
+    found = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, ext.loopcontrols]
     )
+    found.filters["tojson"] = _to_json
+    found.globals.update({"raise_exception": _raise, "strftime_now": _now, "dict": _Dict(), "namespace": _Namespace})
     return found
 
 
