@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, RunError
+from nertune.files import parse_json
 from nertune.schema import Prediction, written_score
 
 __all__ = [
@@ -140,7 +141,7 @@ def _open(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         form = value["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from nertune.errors import InputError
 from nertune.prompt import Conversation
 from nertune.prompt import sandbox as sandbox_module
 from nertune.prompt.chat import DEFAULT_TEMPLATE, take_apart
-from nertune.prompt.sandbox import TemplateRefusal, render_template
+from nertune.prompt.sandbox import TemplateRefusedError, render_template
 
 TURNS = [
     {"role": "user", "content": "问\n"},
@@ -49,7 +50,7 @@ def test_a_template_gets_no_more_than_the_limits(template, message, monkeypatch)
     monkeypatch.setattr(sandbox_module, "_SECONDS", 1)
     with pytest.raises(InputError, match=message) as raised:
         render_template(template, {})
-    assert not isinstance(raised.value, TemplateRefusal)
+    assert not isinstance(raised.value, TemplateRefusedError)
     assert render_template("{{ 1 + 1 }}", {}) == "2"  # the next one is rendered
 
 
@@ -67,7 +68,7 @@ def test_a_template_gets_no_more_than_the_limits(template, message, monkeypatch)
     ],
 )
 def test_an_error_of_the_template_is_told_in_one_short_line(template, message):
-    with pytest.raises(TemplateRefusal) as raised:
+    with pytest.raises(TemplateRefusedError) as raised:
         render_template(template, {})
     told = str(raised.value)
     assert message in told
@@ -80,7 +81,7 @@ def test_a_template_that_refuses_only_some_turns_is_bad_input():
     tokenizer = SimpleNamespace(chat_template=refusing, special_tokens_map={}, added_tokens_decoder={})
     with pytest.raises(InputError, match="division by zero"):
         take_apart(tokenizer, with_system=False)
-    with pytest.raises(InputError, match="turns of user, assistant cannot be rendered: .*division by zero"):
+    with pytest.raises(InputError, match=r"turns of user, assistant cannot be rendered: .*division by zero"):
         Conversation(tokenizer).prompt_ids([("user", "a"), ("assistant", "b")])
 
 
@@ -94,7 +95,8 @@ def test_a_template_that_is_no_text_is_bad_input(template):
     "template",
     [
         DEFAULT_TEMPLATE,
-        "{% for m in messages %}\n    {% if loop.first %}\n  {{ bos_token }}\n    {% endif %}\n{{ m.content | trim }}\n{% endfor %}",
+        "{% for m in messages %}\n    {% if loop.first %}\n  {{ bos_token }}\n    {% endif %}\n{{ m.content|trim }}\n"
+        "{% endfor %}",
         "{{ messages | tojson }}|{{ messages | tojson(indent=2) }}",
         "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
         "{% continue %}{% endif %}{{ m['content'] }}{% if loop.index > 2 %}{% break %}{% endif %}{% endfor %}",
@@ -113,8 +115,8 @@ def test_the_process_is_kept_and_sees_no_secret(monkeypatch):
     process = sandbox_module._SANDBOX._process
     assert render_template("{{ 2 }}", {}) == "2"
     assert sandbox_module._SANDBOX._process is process
-    environment = open(f"/proc/{process.pid}/environ", "rb").read() if os.path.exists("/proc") else b""
-    assert b"HOME=" not in environment
+    environment = Path(f"/proc/{process.pid}/environ")
+    assert not environment.exists() or b"HOME=" not in environment.read_bytes()
 
 
 def test_a_process_that_hangs_is_ended_by_the_clock(monkeypatch):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nertune.errors import InputError
-from nertune.prompt.sandbox import TemplateRefusal, render_template
+from nertune.prompt.sandbox import TemplateRefusedError, render_template
 from nertune.prompt.tokenizer import Tokenizer
 
 __all__ = [
@@ -107,10 +107,10 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
     in_user = False
     try:
         prompt = _render(tokenizer, system=_SYSTEM if with_system else None, user=_USER)
-    except TemplateRefusal as refused:  # "System role not supported", for one
+    except TemplateRefusedError as refused:  # "System role not supported", for one
         try:
             prompt, in_user = _render(tokenizer, system=None, user=_USER), with_system
-        except TemplateRefusal:
+        except TemplateRefusedError:
             raise InputError(f"a single user turn cannot be rendered: {refused}") from refused
     marked = with_system and not in_user
     if prompt.count(_USER) != 1 or (marked and prompt.count(_SYSTEM) != 1):
@@ -158,7 +158,7 @@ def _render(tokenizer: Tokenizer, *, system: str | None, user: str) -> str:
 def apply(tokenizer: Tokenizer, turns: list[dict[str, str]], *, generation_prompt: bool, thinking: bool = False) -> str:
     """The template's own rendering of turns, as `tokenizer.apply_chat_template` writes it, within limits.
 
-    Raises TemplateRefusal for an error of the template's own, InputError where it asks for too much.
+    Raises TemplateRefusedError for an error of the template's own, InputError where it asks for too much.
     """
     variables = {
         **tokenizer.special_tokens_map,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nertune.errors import InputError
 from nertune.prompt.chat import PAD, Trim, apply, chat_template_source
 from nertune.prompt.encode import Piece, SafeEncoder
-from nertune.prompt.sandbox import TemplateRefusal
+from nertune.prompt.sandbox import TemplateRefusedError
 from nertune.prompt.tokenizer import Tokenizer
 
 __all__ = ["Conversation"]
@@ -61,12 +61,12 @@ class Conversation:
         in_user = False
         try:
             prompt = self._render(roles, thinking)
-        except TemplateRefusal as refused:
+        except TemplateRefusedError as refused:
             in_user = roles[:2] == ("system", "user")
             roles = roles[1:] if in_user else roles
             try:
                 prompt = self._render(roles, thinking)
-            except TemplateRefusal:
+            except TemplateRefusedError:
                 raise InputError(f"turns of {', '.join(roles)} cannot be rendered: {refused}") from refused
         found = sorted((prompt.find(_mark(turn)), turn) for turn in range(len(roles)))
         if any(place < 0 or prompt.count(_mark(turn)) != 1 for place, turn in found):

@@ -22,7 +22,7 @@ from typing import Any
 
 from nertune.errors import InputError, NertuneError
 
-__all__ = ["TemplateRefusal", "render_template"]
+__all__ = ["TemplateRefusedError", "render_template"]
 
 _PROGRAM = Path(__file__).with_name("sandbox_process.py")
 _SECONDS = 3  # of processor time for one rendering; real templates take a thousandth
@@ -35,7 +35,7 @@ _ADVICE = "name another model, or give this one a template that only writes the 
 _ENVIRONMENT = ("PATH", "PYTHON", "LD_", "DYLD_", "SYSTEMROOT")
 
 
-class TemplateRefusal(InputError):
+class TemplateRefusedError(InputError):
     """The template itself raised an error, as some do for roles that they do not know."""
 
     def __init__(self, reason: str) -> None:
@@ -45,7 +45,7 @@ class TemplateRefusal(InputError):
 def render_template(source: str, variables: Mapping[str, Any]) -> str:
     """What the template writes. `variables`: JSON values by name.
 
-    Raises TemplateRefusal for an error of the template's own; InputError where it is too large, takes too long, or asks
+    Raises TemplateRefusedError for an error of the template's own; InputError where it is too large, takes too long, or asks
     for too much memory.
     """
     if len(source) > _SOURCE:
@@ -55,7 +55,7 @@ def render_template(source: str, variables: Mapping[str, Any]) -> str:
     if "limit" in answer:
         raise InputError(f"the model's chat template {' '.join(answer['limit'].split())}; {_ADVICE}")
     if "refused" in answer:
-        raise TemplateRefusal(answer["refused"])
+        raise TemplateRefusedError(answer["refused"])
     return answer["text"]
 
 

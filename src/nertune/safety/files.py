@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import stat
-from collections import Counter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nertune.errors import RunError
+from nertune.files import parse_json
 
-__all__ = ["boundary", "check_depth", "check_link", "parse_json", "read_json", "regular_file"]
+__all__ = ["boundary", "check_depth", "check_link", "read_json", "regular_file"]
 
 MEGABYTE = 1_000_000
 _JSON_BYTES = 10 * MEGABYTE
@@ -98,27 +97,3 @@ def check_depth(folder: Path, name: str, *, limit: int) -> None:
         left = left.replace(b"[]", b"").replace(b"{}", b"")
     if left:
         raise RunError(f"{path}: damaged (nested more than {_DEPTH} levels deep, or a bracket is missing); restore it")
-
-
-def parse_json(content: bytes, *, strict: bool) -> Any:
-    """JSON in UTF-8. `strict`: every key once, no NaN and no Infinity, which configurations of models do hold.
-
-    Raises ValueError for whatever else there is, however deeply nested.
-    """
-    rules: dict[str, Any] = {"object_pairs_hook": _once, "parse_constant": _no_constant} if strict else {}
-    try:
-        return json.loads(content.decode("utf-8"), **rules)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {name!r:.60} comes more than once")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
