@@ -56,9 +56,9 @@ def safe_streams() -> Iterator[None]:
     or another program gets its data as they are.
     """
     before = sys.stdout, sys.stderr
-    sys.stderr = _SafeStream(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = _SafeStream(sys.stderr)
     if sys.stdout is not None and sys.stdout.isatty():
-        sys.stdout = _SafeStream(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = _SafeStream(sys.stdout)
     try:
         yield
     finally:

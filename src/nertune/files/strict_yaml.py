@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -77,7 +77,7 @@ def parse_yaml(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which checks each node as soon as it is read."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - an instance variable by its stubs
         first: [(tag, pattern) for tag, pattern in found if tag not in _UNREAD]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -90,7 +90,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """One node with all that it holds; an alias gives the node that it names."""
-        event = self.peek_event()
+        event = self._next()
         step = _step(index)
         self._path += step
         self._depth += 1
@@ -111,9 +111,9 @@ class _Loader(yaml.SafeLoader):
             del self._path[-1]
         return node
 
-    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         """A scalar, of a kind that JSON has too."""
-        event = self.peek_event()
+        event = self._next()
         self._check_tag(event)
         node: yaml.ScalarNode = super().compose_scalar_node(anchor)
         if node.tag in (_CORE + "int", _CORE + "float") and ":" in node.value:  # in the base 60
@@ -137,15 +137,15 @@ class _Loader(yaml.SafeLoader):
                 self._refuse(event, f"{node.value}, an integer of more than 64 bits")
         return node
 
-    def compose_sequence_node(self, anchor: str | None) -> yaml.SequenceNode:
+    def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
         """A list."""
-        self._check_tag(self.peek_event())
+        self._check_tag(self._next())
         node: yaml.SequenceNode = super().compose_sequence_node(anchor)
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping whose keys are strings, each given once."""
-        self._check_tag(self.peek_event())
+        self._check_tag(self._next())
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
@@ -160,19 +160,22 @@ class _Loader(yaml.SafeLoader):
             lines[key.value] = key.start_mark.line + 1
         return node
 
-    def _joined(self, event: yaml.Event, value: str) -> str:
+    def _next(self) -> Any:
+        return self.peek_event()  # type: ignore[no-untyped-call]
+
+    def _joined(self, event: Any, value: str) -> str:
         """The text with pairs of surrogates, as JSON writes characters beyond U+FFFF, made the characters that they are."""
         try:
             return value.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             self._refuse(event, "half of a surrogate pair, which is no character")
 
-    def _check_tag(self, event: yaml.Event) -> None:
+    def _check_tag(self, event: Any) -> None:
         if event.tag not in (None, "!") and event.tag not in _TAGS:
             tag = event.tag.replace(_CORE, "!!", 1)
             self._refuse(event, f"the tag {tag[:80]} is not taken; write a plain value")
 
-    def _refuse(self, where: yaml.Event | yaml.Node, message: str, *, at: list[str] | None = None) -> NoReturn:
+    def _refuse(self, where: Any, message: str, *, at: list[str] | None = None) -> NoReturn:
         key = ".".join(part[:60] for part in (self._path if at is None else at))
         line = f"line {where.start_mark.line + 1}"
         raise YamlError(f"{key}: {message} ({line})" if key else f"{line}: {message}")
