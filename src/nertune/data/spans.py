@@ -328,8 +328,8 @@ class Placing:
             self._counts["chosen"] += 1
             if len(self._chosen) < _LISTED:
                 where = f"line {mention.line or raw.line}: " if mention.line or raw.line else ""
-                span = f"[{place}, {place + len(surface)})"
-                self._chosen.append(f"{where}{shortened(surface)} at {span}, of {len(places)} places")
+                at = f"[{place}, {place + len(surface)})"
+                self._chosen.append(f"{where}{shortened(surface)} at {at}, of {len(places)} places")
         return place, place + len(surface), len(places)
 
 

@@ -79,7 +79,7 @@ def as_utf8(file: BufferedReader, shown: str) -> tuple[BufferedReader, str]:
 
 def to_text(raw: bytes, shown: str) -> str:
     """The text of a whole file's bytes. Raises DataError, with the line, for what is no text."""
-    file, _ = as_utf8(BufferedReader(io.BytesIO(raw), max(len(raw), 1)), shown)  # type: ignore[arg-type]
+    file, _ = as_utf8(BufferedReader(io.BytesIO(raw), max(len(raw), 1)), shown)
     content = file.read().removeprefix(codecs.BOM_UTF8)
     nul = content.find(b"\0")
     if nul >= 0:
