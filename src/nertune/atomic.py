@@ -6,6 +6,8 @@ import errno
 import os
 import secrets
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +15,27 @@ from typing import Any, BinaryIO, TextIO
 
 from nertune.errors import DataError, DiskSpaceError, MissingFileError, NertuneError
 
-__all__ = ["replacing", "replacing_bytes", "same_file", "sync_directory", "telling_failures", "write_text"]
+__all__ = [
+    "STDOUT",
+    "is_stream",
+    "replacing",
+    "replacing_bytes",
+    "same_file",
+    "sync_directory",
+    "telling_failures",
+    "write_text",
+]
+
+STDOUT = "-"
+_PIECE = 1 << 20
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """A UTF-8 text file to write; it takes the place of `path` when the block ends without an error.
 
-    A link is followed, an existing file's permissions are kept, and nothing is left behind on failure.
+    A link is followed, an existing file's permissions are kept, and nothing is left behind on failure. A stream, "-" for
+    stdout, a pipe or a device, gets the whole content at the end.
     Raises MissingFileError (no such directory), DiskSpaceError (disk full) and DataError (all else).
     """
     with _replacing(path, mode="w", encoding="utf-8") as file:
@@ -37,6 +52,12 @@ def replacing_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextmanager
 def _replacing(path: str | os.PathLike[str], *, mode: str, encoding: str | None) -> Iterator[Any]:
     shown = os.fspath(path)
+    if is_stream(shown):
+        with tempfile.TemporaryFile(mode + "+", encoding=encoding) as spool:
+            yield spool
+            spool.flush()
+            _send(spool.fileno(), shown)
+        return
     target = Path(os.path.realpath(shown))
     if not target.parent.is_dir():
         raise MissingFileError(f"{shown}: there is no directory {target.parent}; make it first")
@@ -60,12 +81,40 @@ def _replacing(path: str | os.PathLike[str], *, mode: str, encoding: str | None)
             temporary.unlink(missing_ok=True)
 
 
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether it is stdout ("-"), a pipe, a socket or a device: nothing can stand beside it, or be read back from it."""
+    shown = os.fspath(path)
+    if shown == STDOUT:
+        return True
+    try:
+        mode = os.stat(shown).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or shown in ("/dev/stdout", "/dev/stderr")
+
+
+def _send(descriptor: int, shown: str) -> None:
+    """Copy a file that is open, from its beginning, to a stream."""
+    with telling_failures("stdout" if shown == STDOUT else shown):
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if shown == STDOUT:
+            sys.stdout.flush()
+            target = sys.stdout.buffer
+            while piece := os.read(descriptor, _PIECE):
+                target.write(piece)
+            target.flush()
+            return
+        with Path(shown).open("wb") as file:
+            while piece := os.read(descriptor, _PIECE):
+                file.write(piece)
+
+
 @contextmanager
 def telling_failures(shown: str) -> Iterator[None]:
     """What the system refuses while `shown` is written: DiskSpaceError where there is no room, DataError for all else."""
     try:
         yield
-    except NertuneError:
+    except (NertuneError, BrokenPipeError):
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from nertune import data
-from nertune.atomic import replacing, same_file
+from nertune.atomic import STDOUT, is_stream, replacing, replacing_bytes, same_file
 from nertune.data.loss import Loss
 from nertune.data.wording import counted
-from nertune.errors import InputError
+from nertune.errors import InputError, MissingFileError
 from nertune.prompt import KNOWN_ANSWERS, AnswerFormat, PromptSpec, PromptTemplate, answer_format, load_template, strict
 from nertune.prompted import LAYOUTS, ROWS, Layout, PromptedRows
 from nertune.schema import Document, LabelSet
@@ -56,6 +58,7 @@ _AS_USUAL = Wording()
 _AS_THEY_ARE = data.LabelMap()
 _AS_TOLD = data.ReadSettings()
 _NOWHERE = "mentions that the text does not hold there"  # their offsets are the file's own
+_FOLDERS = ("brat", "hf")  # formats that are folders of files
 _PIECES = "mentions of several pieces"
 
 
@@ -85,10 +88,22 @@ def convert(
     Raises DataError for what cannot be read, InputError when both are the same file, for labels that the answers cannot
     write or that are not among those listed, and for a wording or a scheme where the target has none, DiskSpaceError.
     """
+    if is_stream(target):
+        return _to_stream(
+            source,
+            target,
+            target_format=target_format,
+            wording=wording,
+            scheme=scheme,
+            label_map=label_map,
+            reading=reading,
+        )
     words = _Words.of(wording, label_map)
     label_map = words.label_map
     if target_format in ROWS:
         reading = {**reading, "labels": label_map.wanted(words.labels.names if words.labels else None)}
+    if not Path(target).absolute().parent.is_dir():
+        raise MissingFileError(f"{target}: there is no directory {Path(target).absolute().parent}; make it first")
     listed = _left_out_path(target)
     for written in (target, listed):
         if same_file(source, written):
@@ -124,6 +139,22 @@ def convert(
         said.append(_not_alike(unlike, target_format))
     said.append(f"{target}: {counted(len(passage.digests), 'document')} written as {target_format}")
     return Conversion(tuple(said), complete=not (passage.counts["listed"] or unlike))
+
+
+def _to_stream(source: str, target: str, *, target_format: str, **settings: Any) -> Conversion:
+    """Convert into a temporary file, read that back, and send it. What is left out is listed among what is said."""
+    if target_format in _FOLDERS:
+        raise InputError(f"{target}: {target_format} is a folder of files, which no stream holds; name a folder")
+    shown = "stdout" if target == STDOUT else target
+    with tempfile.TemporaryDirectory(prefix="nertune-") as folder:
+        file = Path(folder) / "converted"
+        found = convert(source, str(file), target_format=target_format, **settings)
+        listed = _left_out_path(str(file))
+        left_out = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+        said = [line.replace(str(file), shown) for line in found.said if "dataset_info.json" not in line]
+        with replacing_bytes(target) as out, file.open("rb") as content:
+            shutil.copyfileobj(content, out)
+    return Conversion((*said, *(f"left out: {line}" for line in left_out)), found.complete)
 
 
 @dataclass(frozen=True)

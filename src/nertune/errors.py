@@ -148,8 +148,6 @@ class NotFiniteError(NertuneError, ArithmeticError):
 class DiskSpaceError(NertuneError, OSError):
     """Not enough room on the disk; raised before anything is half-written."""
 
-    exit_code = 2
-
 
 class TrainingError(NertuneError, RuntimeError):
     """Training stopped because going on would do harm."""

@@ -117,7 +117,7 @@ def split_file(source: str, out: str, plan: Plan) -> tuple[dict[str, Any], list[
     give the same bytes. Raises InputError, before anything is written, for a plan that cannot be carried out.
     """
     plan = plan.settled()
-    if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
+    if source == "-" or (Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir())):
         raise InputError(f"{source}: the manifest names its digest, and this can be read once; save it to a file first")
     if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(out)):
         raise InputError(f"{source}: is in {out}, which the parts would replace; name another folder")

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from nertune.cli.messages import rank, say
 from nertune.cli.parser import build_parser
@@ -36,7 +37,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
         trust_remote_code()
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except TrainingInterrupted as stopped:
         say(str(stopped))
         return stopped.exit_code
@@ -47,8 +50,8 @@ def _run(arguments: Sequence[str] | None) -> int:
             say("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader of stdout went away, as `| head` does: nothing is wrong, and nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of stdout went away, as `| head` does: nothing is wrong.
+        _leave_stdout()
         return 0
     except NertuneError as error:
         if options.debug:
@@ -58,9 +61,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         if options.debug:
             raise
-        full = error.errno == errno.ENOSPC
-        _say_failure(f"{error}" + (". What was finished before is intact; make room and run it again" if full else ""))
-        return 2
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = f"{error}"
+        if full and error.filename is None:  # what is written elsewhere names its file
+            what = "stdout: no room left where it goes"
+            _leave_stdout()
+        _say_failure(what + (". What was finished before is intact; make room and run it again" if full else ""))
+        return 1 if full else 2
     except Exception as error:
         if options.debug:
             raise
@@ -68,6 +75,12 @@ def _run(arguments: Sequence[str] | None) -> int:
             f"{type(error).__name__}: {error}\nThis should not happen; --debug before the command shows where it did"
         )
         return 1
+
+
+def _leave_stdout() -> None:
+    """Write nothing more to stdout, not at the end of the process either: nothing can be written there."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say_failure(message: str) -> None:

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from nertune.atomic import STDOUT, same_file
 from nertune.cli import recognizing
 from nertune.cli.options import MODEL, Commands, generation_options, min_score_option, positive, server_options
 from nertune.errors import InputError, MissingFileError
@@ -89,7 +90,11 @@ def _extract(options: argparse.Namespace) -> int:
         raise InputError("--text is empty: there is nothing to extract from")
     if options.text is not None and any("\ud800" <= character <= "\udfff" for character in options.text):
         raise InputError("--text holds bytes that are not UTF-8")
+    if options.out == STDOUT:
+        options.out = None
     target = Path(options.out) if options.out is not None else None
+    if target is not None and options.source not in (None, STDOUT) and same_file(options.source, target):
+        raise InputError(f"{target}: is the file that is read, and would be replaced; name another --out")
     kept = target is not None and (target.is_file() or not target.exists())  # a pipe or a device cannot be gone on with
     if kept and options.text is None and not options.show and not options.trace:
         return _into_file(options)

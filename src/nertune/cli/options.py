@@ -32,17 +32,26 @@ MODEL = "a run directory, or a server: http://host:port/v1#model-name"
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, and where to look. `rest`: the name under which everything after `--` is kept as it is."""
+    """Wrong usage is one line, and where to look. Options and arguments of a command may stand in any order.
+
+    `rest`: the name under which everything after `--` is kept as it is.
+    """
 
     rest: str | None = None
+    _ordered = False  # while argparse itself parses the options, and then the arguments
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        if self.rest is None:
+        if self._ordered or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         own = list(args or ())
-        place = own.index("--") if "--" in own else len(own)
-        found, unknown = super().parse_known_args(own[:place], namespace)
-        setattr(found, self.rest, tuple(own[place + 1 :]))
+        place = own.index("--") if "--" in own and self.rest is not None else len(own)
+        self._ordered = True
+        try:
+            found, unknown = self.parse_known_intermixed_args(own[:place], namespace)
+        finally:
+            self._ordered = False
+        if self.rest is not None:
+            setattr(found, self.rest, tuple(own[place + 1 :]))
         return found, unknown
 
     def error(self, message: str) -> NoReturn:

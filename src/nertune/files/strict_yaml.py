@@ -16,14 +16,19 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from nertune.errors import DataError
+from nertune.files.encoding import to_text
+
 __all__ = ["YamlError", "parse_yaml", "read_yaml"]
 
 _BYTES = 1_000_000
+_streams: dict[str, bytes] = {}
 _DEPTH = 64
 _NODES = 50_000  # keys and values, those that an alias stands for counted at every place
 _DIGITS = 100
@@ -42,15 +47,31 @@ class YamlError(ValueError):
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """The value of a YAML file in UTF-8. Raises YamlError and OSError."""
-    with Path(path).open("rb") as file:
-        raw = file.read(_BYTES + 1)
+    """The value of a YAML file, or of stdin for "-". Raises YamlError and OSError."""
+    shown = os.fspath(path)
+    raw = _content(shown)
+    if len(raw) > _BYTES:
+        raise YamlError(f"more than {_BYTES:,} bytes")
     try:
-        return parse_yaml(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        if len(raw) > _BYTES:
-            raise YamlError(f"more than {_BYTES:,} bytes") from None
-        raise YamlError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+        text = to_text(raw, shown)
+    except DataError as error:
+        said = str(error).removeprefix(f"{shown}:{error.line}: ")
+        raise YamlError(f"line {error.line}: {said}" if error.line else said) from error
+    return parse_yaml(text)
+
+
+def _content(shown: str) -> bytes:
+    """The beginning of a file. What can be read only once, stdin or a pipe, is kept."""
+    if shown in _streams:
+        return _streams[shown]
+    if shown == "-":
+        raw = sys.stdin.buffer.read(_BYTES + 1)
+    else:
+        with Path(shown).open("rb") as file:
+            raw = file.read(_BYTES + 1)
+    if shown == "-" or not Path(shown).is_file():
+        _streams[shown] = raw
+    return raw
 
 
 def parse_yaml(text: str) -> Any:

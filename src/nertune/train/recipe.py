@@ -175,7 +175,7 @@ def read_keys(path: Path | str, overrides: Sequence[str]) -> tuple[dict[str, Any
     Raises MissingFileError, or RecipeError for a file that holds no keys at all.
     """
     path = Path(path)
-    if not path.is_file():
+    if str(path) != "-" and (not path.exists() or path.is_dir()):
         raise MissingFileError(f"recipe {path}: no such file (looked in {path.absolute().parent})")
     try:
         value = read_yaml(path)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, TextIO
 
-from nertune.atomic import replacing, same_file
+from nertune.atomic import is_stream, replacing, same_file
 from nertune.data.audit.audit import Input, Opened
 from nertune.data.audit.findings import At
 from nertune.data.audit.repeats import digest
@@ -55,6 +55,8 @@ def repair(file: Input, target: str | os.PathLike[str]) -> Repair:
     document remains.
     """
     path = os.fspath(target)
+    if is_stream(path):
+        raise InputError(f"{path}: every change is listed in a file beside the repaired one, so --fix needs a file")
     log = path.rstrip("/") + ".changes.jsonl"
     for written in (path, log):
         if same_file(file.name, written):
