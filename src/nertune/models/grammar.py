@@ -13,7 +13,7 @@ vocabulary, because a list of 200,000 tokens takes longer to make and to use tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,7 +42,7 @@ def is_mask(allowed: Allowed) -> TypeGuard[Mask]:
 
 def ids_of(allowed: Allowed) -> Ids:
     """The tokens as ids, ascending."""
-    return np.flatnonzero(allowed) if is_mask(allowed) else allowed
+    return np.flatnonzero(allowed) if is_mask(allowed) else cast("Ids", allowed)
 
 
 # A tokenizer's table takes seconds to make: one for each tokenizer in use, and one with slices for grammars of others.
