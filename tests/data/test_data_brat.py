@@ -252,8 +252,7 @@ def test_wrong_files_are_told(folder: Pairs, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"doc\.txt:1: is not UTF-8 .* it looks like GB18030"):
         read(path)
     (path / "doc.txt").write_text("叶", encoding="utf-16")
-    with pytest.raises(DataError, match=r"doc\.txt:1: is UTF-16"):
-        read(path)
+    assert [document.text for document in read(path).documents] == ["叶"]
     (path / "doc.txt").unlink()
     for where in (path, path / "doc.ann"):
         with pytest.raises(DataError, match=r"doc\.ann: there is no doc\.txt beside it"):

@@ -256,3 +256,78 @@ def test_the_extra_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pyt
         read(tmp_path / "a.parquet")
     with pytest.raises(MissingExtraError, match=r"nertune\[tables\]"):
         write([Document("a")], tmp_path / "b.parquet", format="hf")
+
+
+TOKENS = ("tokens", pa.list_(pa.string()), [["方", "鹏", "来"]])
+TAGS = ("ner_tags", pa.list_(pa.string()), [["B-PER", "I-PER", "O"]])
+
+
+def _table_of(path: Path, *columns: tuple[str, pa.DataType, list[Any]]) -> Path:
+    arrays = [pa.array(values, kind) for _, kind, values in columns]
+    table = pa.Table.from_arrays(arrays, names=[name for name, _, _ in columns])
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writing:
+            writing.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+@pytest.mark.parametrize(
+    ("column", "places"),
+    [
+        (("tokens", pa.list_(pa.string()), [["x", "y", "z"]]), "1, 3"),
+        (("ner_tags", pa.list_(pa.string()), [["O", "O", "O"]]), "2, 3"),
+    ],
+)
+def test_two_columns_of_one_name_that_is_read_are_refused(
+    tmp_path: Path, name: str, column: tuple[str, pa.DataType, list[Any]], places: str
+) -> None:
+    path = _table_of(tmp_path / name, TOKENS, TAGS, column)
+    with pytest.raises(DataError, match=rf"has 2 columns '{column[0]}' \({places}\).*--column"):
+        read(path)
+
+
+def test_so_are_those_of_a_later_file_of_a_folder(tmp_path: Path) -> None:
+    _table_of(tmp_path / "train-00000-of-00002.parquet", TOKENS, TAGS)
+    _table_of(tmp_path / "train-00001-of-00002.parquet", TOKENS, TAGS, TAGS)
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet: has 2 columns 'ner_tags'"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow"])
+def test_columns_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+    odd = [("q", pa.string(), ["1"]), ("q", pa.string(), ["2"]), ("", pa.string(), ["3"])]
+    binary = [("id", pa.binary(), [b"\xff"]), ("text", pa.int64(), [5])]
+    corpus = read(_table_of(tmp_path / name, *odd, *binary, TOKENS, TAGS))
+    assert corpus.documents == (Document.of("方鹏来", [("PER", 0, 2)]),)
+    assert corpus.notes[:4] == (
+        "columns that stand more than once, and are not read: 'q'",
+        "columns without a name, and not read: 3",
+        "the column 'text' is not read: it holds int64, and a document's text is a string",
+        "the column 'id' is not read: it holds binary, and a document's id is a string or a whole number",
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.int32(), pa.uint64(), pa.dictionary(pa.int8(), pa.string()), pa.null()]
+)
+def test_ids_that_are_read_make_no_note(tmp_path: Path, kind: pa.DataType) -> None:
+    value = 7 if pa.types.is_integer(kind) else None if pa.types.is_null(kind) else "7"
+    corpus = read(_table_of(tmp_path / "x.parquet", ("id", kind, [value]), TOKENS, TAGS))
+    assert corpus.documents[0].id == (None if value is None else "7")
+    assert not any("is not read" in note for note in corpus.notes)
+
+
+def test_tokens_and_tags_that_are_bytes_are_told(tmp_path: Path) -> None:
+    bytes_of = pa.list_(pa.binary())
+    for columns, said in (
+        ((("tokens", bytes_of, [[b"a", b"b", b"c"]]), TAGS), "'tokens' must be a list of strings, found 1 byte"),
+        (
+            (TOKENS, ("ner_tags", bytes_of, [[b"O", b"O", b"O"]])),
+            "'ner_tags' must hold strings or whole numbers, found 1 b",
+        ),
+    ):
+        with pytest.raises(DataError, match=rf"row 1: {said}"):
+            read(_table_of(tmp_path / "x.parquet", *columns))

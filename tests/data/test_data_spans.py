@@ -117,6 +117,61 @@ def test_starts_that_are_right_are_enough(origin: int) -> None:
     assert placed.notes[0] == f"spans: starts {counted}, by 5 of 5 mentions; their ends follow no convention"
 
 
+@pytest.mark.parametrize(
+    ("text", "surface", "start", "end", "found"),
+    [
+        ("去 北京 吧", "北京", 1, 4, (2, 4)),  # white space that the surface has not is no part of it
+        ("去北京 吧", "北京", 1, 4, (1, 3)),
+        ("去北京 吧", "北京", 9, 4, (1, 3)),
+        ("ＡＢＣ公司在ＸＹＺ", "XYZ", 1, 4, (6, 9)),  # elsewhere, in another form
+        ("first\r\nNew\r\nYork", "New\nYork", 6, 14, (7, 16)),  # counted with one character a line break
+        ("cafe\u0301s", "cafe", 0, 9, (0, 4)),
+        ("㎞和㎏", "k", 0, 5, None),  # half of a character is no place
+        ("I now", "In", 0, 1, None),  # words do not run into each other
+    ],
+)
+def test_a_surface_of_another_form_is_found_where_it_is(
+    text: str, surface: str, start: int, end: int, found: tuple[int, int] | None
+) -> None:
+    placed = place([raw(RawMention("x", start, end, surface), text=text)], limit=None, preferred=HALF_OPEN)
+    assert [(e.start, e.end) for e in placed.documents[0].entities] == ([] if found is None else [found])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("shift", [-7, 7, 8])
+def test_mentions_of_one_surface_that_a_changed_text_has_shifted_stay_two(order: int, shift: int) -> None:
+    """Each takes a place of its own, though one place is the nearest to both."""
+    text = "一二三四五六七八九十北京和上海，去北京。"
+    starts = (10, 17)
+    mentions = [RawMention("x", start + shift, start + shift + 2, "北京") for start in starts][::order]
+    placed = place([raw(*mentions, text=text)], limit=None, preferred=HALF_OPEN)
+    assert tuple(e.start for e in placed.documents[0].entities) == starts
+
+
+def test_two_labels_of_one_span_and_the_same_mention_given_twice_are_moved_together() -> None:
+    mentions = [RawMention(label, 0, 2, "北京") for label in ("x", "y", "x")]
+    (row,) = Placing(HALF_OPEN).rows([raw(*mentions)])
+    assert [(e.label, e.start) for e in row.document.entities] == [("x", 1), ("y", 1)]
+    assert len(row.twice) == 1
+
+
+def test_a_mention_that_stands_where_it_says_keeps_its_place_from_others() -> None:
+    sound, off = RawMention("x", 8, 10, "北京"), RawMention("x", 7, 9, "北京")
+    for mentions in ((sound, off), (off, sound)):
+        placed = place([raw(*mentions)], limit=None, preferred=HALF_OPEN)
+        assert [e.start for e in placed.documents[0].entities] == [1, 8]
+
+
+@pytest.mark.parametrize("unit", ["UTF-16 units", "UTF-8 bytes"])
+def test_nearness_counts_code_points_whatever_the_file_counts(unit: str) -> None:
+    text = "😀" * 40 + "北京" + "😀" * 8 + "北京"
+    convention = Convention(0, 0, unit)  # type: ignore[arg-type]
+    sound = [RawMention("x", *encoded(text, convention, at, at + 1), "😀") for at in range(5)]
+    off = RawMention("y", *encoded(text, convention, 39, 41), "北京")
+    placed = place([raw(*sound, off, text=text)], limit=None, preferred=HALF_OPEN)
+    assert [e.start for e in placed.documents[0].entities if e.label == "y"] == [40]
+
+
 @pytest.mark.parametrize("preferred", [HALF_OPEN, INCLUSIVE])
 def test_equal_votes_go_to_the_preferred(preferred: Convention) -> None:
     mentions = (RawMention("x", 1, 3, "北京"), RawMention("x", 5, 6, "上海"))

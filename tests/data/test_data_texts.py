@@ -235,6 +235,12 @@ def test_columns_that_stand_twice_or_without_a_name_are_named(tmp_path):
 
 def test_a_binary_id_of_parquet_is_named(tmp_path):
     path = _parquet(tmp_path / "texts.parquet", [{"id": b"\xff", "text": "a"}])
-    with pytest.raises(DataError, match=r"the column id, which is each row's id, holds bytes \(binary\).*--id-key"):
+    with pytest.raises(DataError, match=r"the column id, which is each row's id, holds binary.*--id-key"):
         list(read_texts(str(path)))
     assert [(row.id, row.text) for row in read_texts(str(path), keys=Keys(id="other"))] == [(None, "a")]
+
+
+def test_an_id_of_several_values_in_parquet_is_named(tmp_path):
+    path = _parquet(tmp_path / "texts.parquet", [{"id": {"a": 1}, "text": "a"}])
+    with pytest.raises(DataError, match=r"the column id, which is each row's id, holds struct<a: int64>.*--id-key"):
+        list(read_texts(str(path)))

@@ -13,14 +13,14 @@ A mention with a surface stands, in this order of preference:
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Literal, NamedTuple
 
+from nertune.data.anchoring import Anchor, Anchors
 from nertune.data.occurrence import by_occurrence
 from nertune.data.records import Record
 from nertune.data.units import Ballot
@@ -38,7 +38,6 @@ __all__ = [
     "RawMention",
     "Row",
     "Unit",
-    "alike",
     "unit_index",
 ]
 
@@ -154,14 +153,16 @@ class Convention:
             start, end = index.get(start, -1), index.get(end, -1)
         return (start, end) if 0 <= start < end <= len(text) else None
 
-    def start(self, text: str, mention: RawMention, index: Mapping[int, int] | None) -> int | None:
-        """Where the mention begins, in code points, or None where that is not within the text."""
-        if mention.start is None:
-            return None
-        start = mention.start - self.origin
-        if index is not None:
-            start = index.get(start, -1)
-        return start if 0 <= start < len(text) else None
+    def starts(self, mentions: Iterable[RawMention], index: Mapping[int, int] | None) -> list[int]:
+        """Where mentions begin in code points, in their text or not; `index` as `span` takes it.
+
+        An offset within a character is that character's, and one past the text is past it.
+        """
+        starts = [(mention.start or 0) - self.origin for mention in mentions]
+        if index is None:
+            return starts
+        offsets = list(index)
+        return [start if start < 0 else bisect_right(offsets, start) - 1 for start in starts]
 
 
 HALF_OPEN = Convention(0, 0)
@@ -202,14 +203,18 @@ class Placing:
     def doubt(self) -> str | None:
         """Why the file is not to be trusted: most of its mentions stand elsewhere than they say; None where they do not."""
         counts = self._counts
-        given = counts["at span"] + counts["alike"] + counts["start"] + counts["moved"] + counts["gone"]
-        fit = given - counts["moved"] - counts["gone"]
-        if 2 * fit >= given:
-            return None
-        return (
-            f"only {fit:,} of {counted(given, 'mention')} stand where their offsets say: {counts['moved']:,} were found "
-            f"elsewhere in their text, {counts['gone']:,} are not in it"
-        )
+        gone = counts["gone"] + counts["outside"]
+        fit = counts["at span"] + counts["alike"] + counts["start"]
+        given = fit + counts["moved"] + gone
+        if 2 * fit < given:
+            return (
+                f"only {fit:,} of {counted(given, 'mention')} stand where their offsets say: {counts['moved']:,} were found "
+                f"elsewhere in their text, {gone:,} are not in it"
+            )
+        if counts["ordered"] < counts["absent"]:
+            named = counts["ordered"] + counts["absent"]
+            return f"only {counts['ordered']:,} of {counted(named, 'mention')} are in their text"
+        return None
 
     def rows(self, raw: Iterable[RawDocument], *, limit: int | None = None) -> Iterator[Row]:
         """The first `limit` documents with their mentions placed.
@@ -264,24 +269,34 @@ class Placing:
         if any(mention.start is None or mention.end is None for mention in raw.mentions):
             return self._by_occurrence(raw)
         index = unit_index(raw.text, self.convention.unit)
+        given = [self.convention.span(raw.text, mention, index) for mention in raw.mentions]
+        fits = [
+            span is not None and mention.text in (None, raw.text[span[0] : span[1]])
+            for mention, span in zip(raw.mentions, given, strict=True)
+        ]
+        self._counts["at span"] += sum(fits)
+        starts = [] if all(fits) else self.convention.starts(raw.mentions, index)
+        named = [(mention.text, start) for mention, start in zip(raw.mentions, starts) if mention.text]  # noqa: B905
+        anchors = Anchors(raw.text, named) if starts else None
         entities: dict[tuple[str, int, int], Entity] = {}
         lost: list[RawMention] = list(raw.lost)
         moved: list[Moved] = []
         twice: list[RawMention] = []
-        for mention in raw.mentions:
-            given = self.convention.span(raw.text, mention, index)
-            found = self._span(raw, mention, given, index)
-            if found is None:
+        for number, (mention, span) in enumerate(zip(raw.mentions, given, strict=True)):
+            place = span
+            if anchors is not None and not fits[number]:
+                found = self._place(raw, mention, starts[number], span, anchors)
+                place = None if found is None else found[:2]
+                if found is not None and place != span:
+                    moved.append(Moved(mention, found.start, found.end, found.places))
+            if place is None:
                 lost.append(mention)
                 continue
-            if found[:2] != given:
-                moved.append(Moved(mention, *found))
-            span = found[:2]
-            key = (mention.label, *span)
+            key = (mention.label, *place)
             if key in entities:
                 twice.append(mention)
             else:
-                entities[key] = Entity(mention.label, *span, raw.text[span[0] : span[1]], mention.score)
+                entities[key] = Entity(mention.label, *place, raw.text[place[0] : place[1]], mention.score)
         self._counts["twice"] += len(twice)
         document = Document(raw.text, tuple(entities.values()), raw.id)
         return Row(document, raw, tuple(lost), tuple(moved), tuple(twice))
@@ -294,52 +309,22 @@ class Placing:
         lost = tuple(RawMention(mention.label, None, None, mention.text) for mention in absent)
         return Row(Document(raw.text, tuple(entities), raw.id), raw, raw.lost + lost)
 
-    def _span(
-        self, raw: RawDocument, mention: RawMention, span: tuple[int, int] | None, index: Mapping[int, int] | None
-    ) -> tuple[int, int, int] | None:
-        """Where a mention stands, and of how many places; `span`: what its offsets say. None where that is nowhere."""
-        text, surface = raw.text, mention.text
-        if surface is None:
-            self._counts["outside"] += span is None
-            return None if span is None else (*span, 1)
-        if span is not None and text[span[0] : span[1]] == surface:
-            self._counts["at span"] += 1
-            return *span, 1
-        if span is not None and alike(text[span[0] : span[1]], surface):
-            self._counts["alike"] += 1
-            return *span, 1
-        start = self.convention.start(text, mention, index)
-        if start is not None:
-            end = start + len(surface)
-            if surface and text.startswith(surface, start):
-                self._counts["start"] += 1
-                return start, end, 1
-            if end <= len(text) and alike(text[start:end], surface):
-                self._counts["alike"] += 1
-                return start, end, 1
-        places = [match.start() for match in re.finditer(f"(?={re.escape(surface)})", text)] if surface else []
-        if not places:
-            self._counts["gone"] += 1
+    def _place(
+        self, raw: RawDocument, mention: RawMention, start: int, span: tuple[int, int] | None, anchors: Anchors
+    ) -> Anchor | None:
+        """Where a mention stands whose span is not its surface; None where that is nowhere."""
+        found = None if mention.text is None else anchors.find(mention.text, start, span)
+        if found is None:
+            self._counts["outside" if mention.text is None else "gone"] += 1
             return None
-        near = mention.start or 0 if start is None else start
-        place = min(places, key=lambda found: (abs(found - near), found))
-        self._counts["moved"] += 1
-        if len(places) > 1:
+        self._counts[found.how] += 1
+        if found.how == "moved" and found.places > 1:
             self._counts["chosen"] += 1
             if len(self._chosen) < _LISTED:
                 where = f"line {mention.line or raw.line}: " if mention.line or raw.line else ""
-                at = f"[{place}, {place + len(surface)})"
-                self._chosen.append(f"{where}{shortened(surface)} at {at}, of {len(places)} places")
-        return place, place + len(surface), len(places)
-
-
-def alike(slice_: str, surface: str) -> bool:
-    """Whether two texts are the same but for white space, line breaks and Unicode form (NFKC: full-width, composed)."""
-    return bool(surface.strip()) and _form(slice_) == _form(surface)
-
-
-def _form(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).split())
+                place = f"[{found.start}, {found.end})"
+                self._chosen.append(f"{where}{shortened(mention.shown)} at {place}, of {found.places} places")
+        return found
 
 
 def _elect(raw: Sequence[RawDocument], preferred: Convention, *, told: bool) -> tuple[Convention, list[str]]:
@@ -393,15 +378,16 @@ def _votes(
         if not mentions:
             continue
         indexes = {unit: unit_index(text, unit) for unit in {c.unit for c in conventions}}
-        for mention in mentions:
-            for convention in conventions:
-                if starts:
-                    start = convention.start(text, mention, indexes[convention.unit])
-                    votes[convention] += bool(
-                        mention.text and start is not None and text.startswith(mention.text, start)
-                    )
-                    continue
-                span = convention.span(text, mention, indexes[convention.unit])
+        for convention in conventions:
+            index = indexes[convention.unit]
+            if starts:
+                at = zip(mentions, convention.starts(mentions, index), strict=True)
+                votes[convention] += sum(
+                    bool(m.text) and start >= 0 and text.startswith(m.text or "", start) for m, start in at
+                )
+                continue
+            for mention in mentions:
+                span = convention.span(text, mention, index)
                 if span is not None and text[span[0] : span[1]] == mention.text:
                     votes[convention] += 1
     return votes

@@ -19,6 +19,8 @@ def describe(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f"the string {shortened(value)!r}"
+    if isinstance(value, bytes):
+        return f"{counted(len(value), 'byte')} that are no string"
     if isinstance(value, int | float):
         return f"the number {shortened(repr(value))}"
     if isinstance(value, list):

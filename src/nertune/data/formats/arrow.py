@@ -21,6 +21,7 @@ from nertune.data.formats import features
 from nertune.data.formats.features import json_object
 from nertune.data.source import Source
 from nertune.data.strict_json import decode_at
+from nertune.data.texts.where import check_doubled
 from nertune.data.wording import reason, shortened
 from nertune.errors import DataError, MissingExtraError
 
@@ -43,9 +44,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one dataset, alike in their columns. `features`: what they or their folder say of the columns."""
+    """The tables of one dataset, alike in their columns.
+
+    `kinds`: what each column holds, in pyarrow's words. `features`: what they or their folder say of the columns.
+    """
 
     columns: tuple[str, ...]
+    kinds: tuple[str, ...]
     features: object
     rows: Callable[[Sequence[str]], Iterator[dict[str, object]]]
 
@@ -185,7 +190,7 @@ def _tables(source: Source, files: Sequence[Path], info: object, stack: ExitStac
             with ExitStack() as inner:
                 yield from _Table(path, None, inner).rows(columns)
 
-    return Tables(first.names, own if own is not None else info, rows)
+    return Tables(first.names, first.kinds, own if own is not None else info, rows)
 
 
 class _Table:
@@ -208,6 +213,7 @@ class _Table:
                 self.schema = reader.schema
                 self._batches = lambda columns: _selected(reader, columns, magic.startswith(_FILE))
             self.names = tuple(self.schema.names)
+            self.kinds = tuple(map(str, self.schema.types))
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise DataError(f"is no table that can be read: {reason(error)}", path=path) from error
 
@@ -230,6 +236,7 @@ class _Table:
         missing = [column for column in columns if column not in self.names]
         if missing:
             raise DataError(f"has no column {missing[0]!r}, as the files before it have", path=self._path)
+        check_doubled(self.names, dict.fromkeys(columns, "--column"), self._path)
         number = 0
         try:
             for batch in self._batches(list(columns)):

@@ -8,6 +8,7 @@ Nothing in a file is run: no loading scripts, no pickles.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,12 +19,19 @@ from nertune.data.formats.tokens import tokens_of
 from nertune.data.loss import Expressed
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument
+from nertune.data.texts.where import odd_columns
 from nertune.data.wording import counted, describe, shortened
 from nertune.schema import Document
 
 __all__ = ["HuggingFace"]
 
 _TAGS = ("ner_tags", "tags", "ner", "labels")  # in this order; `columns` names another
+_STRINGS = r"(?:large_)?string(?:_view)?|null"
+# Kinds of columns that are read, in pyarrow's words; dictionaries hold such values.
+_READ = {
+    "text": re.compile(rf"{_STRINGS}|dictionary<values=(?:{_STRINGS}),.*"),
+    "id": re.compile(rf"{_STRINGS}|u?int\d+|dictionary<values=(?:{_STRINGS}|u?int\d+),.*"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class HuggingFace:
         if options.split is not None and not source.is_folder:
             raise source.error(f"is a file, so it has no split {options.split!r} (--split is for folders)")
         if source.is_folder or arrow.is_table(source.head):
-            sentences = _from_table(source, options)
+            sentences = _from_table(source, options, notes)
         else:
             sentences = _from_records(source, options)
         yield from documents(sentences, source, options, notes)
@@ -84,8 +92,9 @@ def _from_records(source: Source, options: ReadOptions) -> Iterator[Sentence]:
             raise record.error(str(error)) from error
 
 
-def _from_table(source: Source, options: ReadOptions) -> Iterator[Sentence]:
+def _from_table(source: Source, options: ReadOptions, notes: list[str]) -> Iterator[Sentence]:
     with arrow.opened_tables(source, options.split) as table:
+        notes += odd_columns(table.columns)
         renamed = options.columns or {column: column for column in table.columns}
         here = {key: column for key, column in renamed.items() if column in table.columns}
         try:
@@ -94,6 +103,12 @@ def _from_table(source: Source, options: ReadOptions) -> Iterator[Sentence]:
             raise source.error(str(error)) from error
         names: Sequence[str] | None = options.tag_names or features.class_names(table.features, here[key]) or None
         wanted = {name: here[name] for name in ("tokens", key, "text", "id") if name in here}
+        kinds = dict(zip(table.columns, table.kinds, strict=True))
+        notes += (
+            f"the column {wanted[name]!r} is not read: it holds {kinds[wanted[name]]}, and a document's {name} is {what}"
+            for name, what in (("text", "a string"), ("id", "a string or a whole number"))
+            if name in wanted and not _READ[name].fullmatch(kinds[wanted[name]])
+        )
         for number, row in enumerate(table.rows(tuple(dict.fromkeys(wanted.values()))), 1):
             try:
                 if names is None and _holds_numbers(row[here[key]]):
@@ -110,8 +125,10 @@ class _RowError(ValueError):
 
 def _sentence(value: Mapping[str, object], key: str, names: Sequence[str]) -> Sentence:
     tokens, tags, text, own = value.get("tokens"), value[key], value.get("text"), value.get("id")
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+    if not isinstance(tokens, list):
         raise _RowError(f"'tokens' must be a list of strings, found {describe(tokens)}")
+    if (other := next((token for token in tokens if not isinstance(token, str)), "")) != "":
+        raise _RowError(f"'tokens' must be a list of strings, found {describe(other)} in it")
     if not isinstance(tags, list):
         raise _RowError(f"{key!r} must be a list, found {describe(tags)}")
     if len(tags) != len(tokens):

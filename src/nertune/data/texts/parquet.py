@@ -33,16 +33,14 @@ def from_parquet(source: str, keys: Keys, after: Place, note: Callable[[str], No
         import pyarrow as pa
 
         names = table.schema_arrow.names
-        try:
-            check_columns(names, keys, note)
-        except ValueError as error:
-            raise DataError(str(error), path=source) from None
+        check_columns(names, keys, source, note, line=None)
         kind = _kind(table, keys.text)
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
             raise DataError(f"the column {keys.text} holds {kind}, not strings", path=source)
-        if keys.id in names and "binary" in str(own := _kind(table, keys.id)):
+        own = _kind(table, keys.id) if keys.id in names else pa.string()
+        if "binary" in str(own) or pa.types.is_nested(own):
             raise DataError(
-                f"the column {keys.id}, which is each row's id, holds bytes ({own}), not strings or numbers; name another "
+                f"the column {keys.id}, which is each row's id, holds {own}, not strings or numbers; name another "
                 "(--id-key), or one that is not there for no ids",
                 path=source,
             )

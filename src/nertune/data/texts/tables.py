@@ -28,10 +28,7 @@ def from_table(lines: Lines, *, keys: Keys, dialect: str, note: Callable[[str], 
     """
     csv.field_size_limit(2 * LONGEST)
     records, header = _begun(lines, dialect)
-    try:
-        check_columns(header, keys, note)
-    except ValueError as error:
-        raise DataError(str(error), path=lines.shown, line=1) from None
+    check_columns(header, keys, lines.shown, note, line=1)
     place, own = header.index(keys.text), header.index(keys.id) if keys.id in header else None
     for number, cells, end, problem in records:
         text = cells[place] if place < len(cells) else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from nertune.data.wording import listed
+from nertune.errors import DataError
 
-__all__ = ["BEGINNING", "Keys", "Place", "check_columns", "is_array", "is_json"]
+__all__ = ["BEGINNING", "Keys", "Place", "check_columns", "check_doubled", "is_array", "is_json", "odd_columns"]
 
 # A plain text may begin with a bracket, too: JSON goes on with an object, a key, or white space.
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[{\]])")
@@ -32,28 +34,46 @@ class Keys(NamedTuple):
     id: str = "id"
 
 
-def check_columns(header: Sequence[str], keys: Keys, note: Callable[[str], None]) -> None:
-    """Raises ValueError for a table without a column for the text, or with two of it or of the id's.
+def check_columns(
+    header: Sequence[str], keys: Keys, path: str, note: Callable[[str], None], *, line: int | None
+) -> None:
+    """Raises DataError for a table without a column for the text, or with two of it or of the id's.
 
     `note`: told of other columns that stand twice, and of those without a name.
     """
-    doubled = [name for name in dict.fromkeys(header) if header.count(name) > 1 and name.strip()]
-    for name in (keys.text, keys.id):
-        if name in doubled:
-            places = ", ".join(str(place) for place, found in enumerate(header, 1) if found == name)
-            option = "--text-key" if name == keys.text else "--id-key"
-            raise ValueError(
-                f"has {header.count(name)} columns '{name}' ({places}), so it cannot be told which is meant; rename one "
-                f"of them, or name another column ({option})"
-            )
+    check_doubled(header, {keys.text: "--text-key", keys.id: "--id-key"}, path, line=line)
     if keys.text not in header:
-        raise ValueError(
-            f"has no column '{keys.text}'; its columns are {listed(header)}. Name the one that holds the texts (--text-key)"
+        raise DataError(
+            f"has no column '{keys.text}'; its columns are {listed(header)}. Name the one that holds the texts (--text-key)",
+            path=path,
+            line=line,
         )
+    for message in odd_columns(header):
+        note(message)
+
+
+def check_doubled(
+    header: Sequence[str], wanted: Mapping[str, str], path: str | Path, *, line: int | None = None
+) -> None:
+    """Raises DataError for a table with two of a column that is read; `wanted`: each, and the option that names another."""
+    for name, option in wanted.items():
+        places = [str(place) for place, found in enumerate(header, 1) if found == name]
+        if len(places) > 1:
+            raise DataError(
+                f"has {len(places)} columns '{name}' ({', '.join(places)}), so it cannot be told which is meant; rename one "
+                f"of them, or name another column ({option})",
+                path=path,
+                line=line,
+            )
+
+
+def odd_columns(header: Sequence[str]) -> Iterator[str]:
+    """Notes on columns that nobody reads: those that stand twice, and those without a name."""
+    doubled = [name for name in dict.fromkeys(header) if header.count(name) > 1 and name.strip()]
     if doubled:
-        note(f"columns that stand more than once, and are not read: {listed(doubled)}")
+        yield f"columns that stand more than once, and are not read: {listed(doubled)}"
     if unnamed := [str(place) for place, name in enumerate(header, 1) if not name.strip()]:
-        note(f"columns without a name, and not read: {', '.join(unnamed[:5])}{', …' if len(unnamed) > 5 else ''}")
+        yield f"columns without a name, and not read: {', '.join(unnamed[:5])}{', …' if len(unnamed) > 5 else ''}"
 
 
 def is_json(head: bytes) -> bool:
