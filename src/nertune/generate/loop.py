@@ -194,11 +194,11 @@ class EngineLoop:
             incident = self._log_failure(error, "the engine failed and is being rebuilt")
             held, self._held = self._held, set()
             self._streamed.clear()
+            self._in_a_row += 1
             with self._changed:
                 if self._state == "running":
                     self._state = "recovering"
                     self._reason = "the engine failed and is being rebuilt; try again in a moment"
-            self._in_a_row += 1
             self._fail(held, partial(EngineFailedError, incident))
             return True
         return False
