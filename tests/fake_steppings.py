@@ -25,6 +25,8 @@ class Counting:
         self.active: dict[Hashable, tuple[Request, list[int]]] = {}
         self.refused: set[int] = set()  # when they are added
         self.unfit: set[int] = set()  # at their first step
+        self.failing: set[int] = set()  # likewise, in a way that nobody foresaw
+        self.poison: set[int] = set()  # with one of these every step fails
         self.broken = False
         self.gate: threading.Semaphore | None = None
         self.steps = 0
@@ -43,7 +45,7 @@ class Counting:
         self.waiting = [item for item in self.waiting if item[0] != key]
         self.active.pop(key, None)
 
-    def step(self) -> dict[Hashable, Completion | InputError]:
+    def step(self) -> dict[Hashable, Completion | Exception]:
         self.in_step.set()
         self.threads.add(threading.get_ident())
         if self.gate:
@@ -54,11 +56,15 @@ class Counting:
         while self.waiting and len(self.active) < self.slots:
             key, request = self.waiting.pop(0)
             self.active[key] = (request, [])
-        outcomes: dict[Hashable, Completion | InputError] = {}
+        if any(request.prompt_ids[0] in self.poison for request, _ in self.active.values()):
+            raise RuntimeError("no memory")
+        outcomes: dict[Hashable, Completion | Exception] = {}
         for key, (request, ids) in list(self.active.items()):
             ids.append(request.prompt_ids[0] + len(ids))
             if request.prompt_ids[0] in self.unfit:
                 outcomes[key] = InputError("its grammar")
+            elif request.prompt_ids[0] in self.failing:
+                outcomes[key] = ZeroDivisionError("of one request")
             elif len(ids) == request.max_new_tokens:
                 outcomes[key] = Completion(tuple(ids), "length", (-0.5,) * len(ids))
             if key in outcomes:

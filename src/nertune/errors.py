@@ -130,10 +130,10 @@ class QueueFullError(NertuneError):
 
 
 class EngineFailedError(NertuneError, RuntimeError):
-    """The engine failed while it held a request. `incident`: the id that stands beside the cause in the log."""
+    """The engine failed while it held a request. `incident`: the id that stands beside the cause in the log; None makes one."""
 
-    def __init__(self) -> None:
-        self.incident = uuid.uuid4().hex[:12]
+    def __init__(self, incident: str | None = None) -> None:
+        self.incident = incident or uuid.uuid4().hex[:12]
         super().__init__(f"the engine failed while it worked on this; incident {self.incident} in the server's log")
 
 

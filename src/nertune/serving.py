@@ -117,7 +117,7 @@ def _measure(loop: EngineLoop, metrics: Metrics) -> None:
     metrics.gauge("engine_up", "1 while the engine takes requests", lambda: loop.state == "running")
     metrics.gauge("engine_requests_unfinished", "Requests accepted and not answered", lambda: loop.unfinished)
     metrics.gauge("engine_requests_capacity", "Requests that may be accepted and unfinished", lambda: loop.capacity)
-    metrics.counter("engine_failures", "Failures of the engine, after which it was rebuilt", lambda: loop.failures)
+    metrics.counter("engine_failures", "Failures of the engine, and of requests inside it", lambda: loop.failures)
     metrics.counter("engine_steps", "Calls of the model since the start", lambda: loop.steps)
     metrics.counter("engine_answers", "Answers since the start", lambda: loop.answered)
     metrics.counter("engine_tokens", "Tokens of answers since the start", lambda: loop.tokens)

@@ -230,6 +230,58 @@ def test_a_loop_is_closed_while_its_engine_is_being_rebuilt(loop_of, stepping, m
         loop.submit(asked(2))
 
 
+def test_an_engine_that_answers_its_probe_does_not_pause_however_often_a_request_spoils_it(loop_of, fake_steppings):
+    """Whoever sends such a request again and again keeps nobody else waiting."""
+
+    def build() -> Any:
+        stepping = fake_steppings.Counting()
+        stepping.poison = {13}
+        return stepping
+
+    loop = loop_of(build, probe=asked(900, tokens=1))
+    failed = [loop.submit(asked(13)).exception(WAIT) for _ in range(12)]
+    assert {type(error) for error in failed} == {EngineFailedError}
+    assert len({error.incident for error in failed}) == 12
+    assert loop.submit(asked(20)).result(WAIT).ids == (20, 21, 22)  # a pause would be of minutes by now
+    assert (loop.state, loop.failures) == ("running", 12)
+
+
+def test_each_request_gets_an_error_of_its_own_with_the_id_that_all_have(loop_of, fake_steppings):
+    stepping = fake_steppings.Counting()
+    stepping.poison, stepping.gate = {3}, threading.Semaphore(0)
+    loop = loop_of(iter((stepping, fake_steppings.Counting())).__next__)
+    jobs = [loop.submit(asked(n)) for n in range(4)]
+    stepping.gate.release(100)
+    failed = [error for job in jobs if (error := job.exception(WAIT))]
+    assert jobs[3].exception() in failed
+    assert len(set(map(id, failed))) == len(failed)
+    assert len({error.incident for error in failed}) == 1
+
+
+def test_a_request_that_fails_by_itself_leaves_the_engine_and_the_others_alone(loop_of, stepping, caplog):
+    stepping.failing, stepping.gate = {8}, threading.Semaphore(0)
+    loop = loop_of(stepping)
+    jobs = [loop.submit(asked(n)) for n in (7, 8, 9)]
+    stepping.gate.release(100)
+    with pytest.raises(EngineFailedError) as failed:
+        jobs[1].result(WAIT)
+    assert failed.value.incident in caplog.text
+    assert "ZeroDivisionError: of one request" in caplog.text
+    assert [jobs[place].result(WAIT).ids[0] for place in (0, 2)] == [7, 9]
+    assert (loop.state, loop.failures) == ("running", 1)
+
+
+def test_the_end_does_not_wait_for_an_engine_that_cannot_be_rebuilt(loop_of, stepping, monkeypatch):
+    monkeypatch.setattr("nertune.generate.loop._LONGEST_PAUSE", 0.01)
+    stepping.broken = True
+    loop = loop_of(stepping, probe=asked(900, tokens=1))
+    with pytest.raises(EngineFailedError):
+        loop.submit(asked(1)).result(WAIT)
+    assert loop.close(timeout=WAIT)
+    assert loop.state == "closed"
+    assert not loop._thread.is_alive()
+
+
 def test_close_finishes_what_was_accepted(loop_of, stepping):
     stepping.gate = threading.Semaphore(0)
     loop = loop_of(stepping)

@@ -124,6 +124,27 @@ def test_a_cancelled_job_is_never_begun_and_its_place_is_free_at_once(server):
     assert server.seen == [1, 3]
 
 
+def test_a_system_without_more_threads_is_made_do_with(server, monkeypatch):
+    start, left = threading.Thread.start, [1]
+
+    def few(thread: threading.Thread) -> None:
+        if thread.name == "nertune-asking" and not left:
+            raise RuntimeError("can't start new thread")
+        left.clear()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    server.gate.clear()
+    pool = AnswerPool(server.answer, threads=4)
+    jobs = [pool.submit(asked(number)) for number in (1, 2, 3)]
+    server.gate.set()
+    assert [job.result(WAIT).ids for job in jobs] == [(1,), (2,), (3,)]
+    other = AnswerPool(server.answer)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        other.submit(asked(4))
+    assert other.unfinished == 0
+
+
 def test_a_closed_pool_fails_what_waits_and_takes_nothing(server):
     server.gate.clear()
     pool = AnswerPool(server.answer, threads=1)

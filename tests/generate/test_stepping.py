@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,3 +185,31 @@ def test_nothing_of_a_failed_step_goes_into_the_next_engine(tiny_model, monkeypa
         stepping.step()
     stepping = _with(engine.decoding(), dict(enumerate(_requests())))
     assert _finish(stepping) == dict(enumerate(expected))
+
+
+@pytest.mark.engine
+def test_a_draft_or_grammar_that_fails_fails_its_own_request_alone(tiny_model, family_of) -> None:
+    """Before its first token and in the middle of its answer."""
+    tokenizer = family_of("qwen3").tokenizer
+    model = tiny_model("qwen2", vocab_size=len(tokenizer))
+    engine = LocalEngine(model, shares_prefix=can_share_prefix(model), tokenizer=tokenizer, batch_size=4)
+    expected = engine.generate(_requests())
+
+    def failing(after: int) -> Callable[[str], str]:
+        calls = iter(range(after))
+
+        def draft(text: str) -> str:
+            if next(calls, None) is None:
+                raise ZeroDivisionError(after)
+            return ""
+
+        return draft
+
+    for after in (0, 1, 3):
+        stepping = _with(engine.decoding(), dict(enumerate(_requests())))
+        stepping.add("bad", replace(_requests()[4], draft=failing(after), stop_ids=frozenset(), max_new_tokens=20))
+        found = _finish(stepping)
+        assert repr(found.pop("bad")) == f"ZeroDivisionError({after})"
+        assert found == dict(enumerate(expected))
+    with pytest.raises(ZeroDivisionError):  # as it is, for whoever waits for whole answers
+        engine.generate([replace(_requests()[4], draft=failing(0))])

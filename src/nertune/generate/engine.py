@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nertune.errors import InputError, NotFiniteError
 from nertune.schema import StopReason
 
 __all__ = ["Completion", "Engine", "Outcome", "Request", "ScriptedEngine", "Stepping"]
@@ -66,8 +65,8 @@ class Engine(Protocol):
         ...
 
 
-Outcome = Completion | InputError | NotFiniteError
-"""What comes of a request: its answer, or why it has none."""
+Outcome = Completion | Exception
+"""What comes of a request: its answer, or why it has none; InputError where the request is to blame."""
 
 
 class Stepping(Protocol):

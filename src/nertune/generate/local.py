@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nertune.errors import InputError, NotFiniteError
+from nertune.errors import InputError
 from nertune.generate.adapters import Adapters
 from nertune.generate.allocator import give_back_large_blocks
 from nertune.generate.cache import Move, PrefixStates, SequenceCache
@@ -96,7 +96,7 @@ class LocalEngine:
                 self._prefixes.clear()  # as far as anybody knows they are to blame
                 raise
             for key, outcome in ended.items():
-                if not isinstance(outcome, Completion):
+                if isinstance(outcome, Exception):
                     raise outcome
                 completions[key] = outcome
             if done and ended:
@@ -229,8 +229,8 @@ class Decoding:
     def step(self) -> dict[Hashable, Outcome]:
         """Let in what fits and call the model once; returns the answers that are finished.
 
-        A request whose grammar cannot be used, or followed, has an InputError for an answer, and one at which the model's
-        numbers are not finite a NotFiniteError; the others go on.
+        A request whose grammar cannot be used, or followed, has an InputError for an answer, one at which the model's numbers
+        are not finite a NotFiniteError, and one whose grammar or draft fails in any other way has that error; the others go on.
         """
         outcomes: dict[Hashable, Outcome] = {}
         self._enter(outcomes)
@@ -245,7 +245,7 @@ class Decoding:
             end = start + len(layout.options)
             try:
                 kept = sequence.accept(chosen[start:end], logprobs[start:end])
-            except (InputError, NotFiniteError) as error:
+            except Exception as error:  # of this request alone: its grammar's, its draft's
                 outcomes[self._keys[slot]] = error
                 kept = len(layout.ids)
                 self._cache.wipe(slot)
@@ -265,7 +265,7 @@ class Decoding:
             prefix_ids, prefix = self._engine.prefix_of(request)
             try:
                 sequence = Sequence(request, request.prompt_ids[len(prefix_ids) :], self._engine.vocabulary)
-            except InputError as error:
+            except Exception as error:
                 outcomes[key] = error
                 continue
             self._keys.append(key)
@@ -283,7 +283,7 @@ class Decoding:
         while (slot := len(layouts)) < len(self._active):
             try:
                 layouts.append(self._active[slot].lay_out(guesses, max(budget, 1)))
-            except InputError as error:
+            except Exception as error:
                 outcomes[self._keys[slot]] = error
                 self._leave(slot)  # others, which are not laid out yet, close the gap
                 continue

@@ -15,9 +15,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from typing import Literal
 
-from nertune.errors import EngineFailedError, EngineStoppedError, InputError, NotFiniteError, QueueFullError
+from nertune.errors import (
+    EngineFailedError,
+    EngineStoppedError,
+    InputError,
+    NertuneError,
+    NotFiniteError,
+    QueueFullError,
+)
 from nertune.generate.engine import Completion, Engine, Outcome, Request, Stepping
 
 __all__ = ["EngineLoop", "Job", "Progress", "State", "WholeAnswers"]
@@ -27,7 +35,7 @@ Progress = Callable[[Sequence[int], Sequence[float]], None]
 
 State = Literal["running", "recovering", "closing", "closed", "broken"]
 _log = logging.getLogger(__name__)
-_AT_ONCE = 3  # failures without an answer in between after which the engine is built anew without a pause
+_AT_ONCE = 3  # failures without an answer in between up to which the engine is built anew without a pause
 _LONGEST_PAUSE = 60.0  # seconds
 _REMEMBERED = 32  # answers from whose times the speed is estimated
 
@@ -62,7 +70,7 @@ class Job(Future[Completion]):
             _log.warning("an answer's progress could not be told; it is told no further", exc_info=True)
             self._on_progress = None
 
-    def end(self, outcome: Outcome | Exception) -> None:
+    def end(self, outcome: Outcome) -> None:
         """Give the result, unless the job was cancelled."""
         if isinstance(outcome, Completion):
             self.tell(outcome.ids, outcome.logprobs)
@@ -153,14 +161,14 @@ class EngineLoop:
             if self._state == "closing":
                 self._state = "closed"
             self._changed.notify()
-        self._fail(left, EngineStoppedError(self._reason))
+        self._fail(left, self._stopped)
         self._thread.join(1.0)  # a step that is under way is not waited for any longer: the thread is a daemon
         return not left
 
     def _check(self) -> None:
         at_once = self._state == "recovering" and self._in_a_row <= _AT_ONCE  # what comes now is not kept waiting
         if self._state != "running" and not at_once:
-            raise EngineStoppedError(self._reason)
+            raise self._stopped()
         if len(self._unfinished) >= self.capacity:
             raise QueueFullError(
                 f"{self.capacity} requests are waiting already; try again in a moment", retry_after=self._seconds_each()
@@ -178,19 +186,29 @@ class EngineLoop:
 
     def _run(self) -> None:
         try:
-            while True:
-                try:
-                    self._work()
-                    return
-                except (
-                    BaseException
-                ) as error:  # also what is no Exception, such as a panic of a library written in Rust
-                    if not self._recover(error):
-                        return
+            while self._fails() and self._recover():
+                pass
         finally:
             with self._changed:
                 if self._state == "closing":
                     self._state = "closed"
+
+    def _fails(self) -> bool:
+        """Work until the end, or until the engine fails; returns whether it did, and what it held has failed."""
+        try:
+            self._work()
+        except BaseException as error:  # also what is no Exception, such as a panic of a library written in Rust
+            incident = self._log_failure(error, "the engine failed and is being rebuilt")
+            held, self._held = self._held, set()
+            self._streamed.clear()
+            self._in_a_row += 1
+            with self._changed:
+                if self._state == "running":
+                    self._state = "recovering"
+                    self._reason = "the engine failed and is being rebuilt; try again in a moment"
+            self._fail(held, partial(EngineFailedError, incident))
+            return True
+        return False
 
     def _work(self) -> None:
         while self._take_in():
@@ -201,37 +219,27 @@ class EngineLoop:
             for job in self._streamed:
                 job.tell(*self._stepping.so_far(job))
 
-    def _recover(self, error: BaseException) -> bool:
-        """Fail the requests that the engine held and build another one, again and again until it works.
+    def _recover(self) -> bool:
+        """Build another engine, again and again until one works.
 
-        From the third failure without an answer on there is a pause before, of 1 second, 2, 4, …, a minute at most, during
-        which nothing is accepted. Returns False where the loop was closed meanwhile.
+        From the fourth failure on without an answer in between, the probe's among them, there is a pause before, of 1
+        second, 2, 4, …, a minute at most, during which nothing is accepted. Returns False where the loop was closed.
         """
-        failed = EngineFailedError()
-        self._log_failure(failed, error)
-        held, self._held = self._held, set()
-        self._streamed.clear()
-        with self._changed:
-            if self._state == "running":
-                self._state, self._reason = (
-                    "recovering",
-                    "the engine failed and is being rebuilt; try again in a moment",
-                )
-        self._fail(held, failed)
+        del self._stepping  # what it takes is free before the next one takes as much
         while True:
-            self._in_a_row += 1
             if self._in_a_row > _AT_ONCE:
-                self._fail(list(self._unfinished), EngineStoppedError(self._reason))
+                self._fail(list(self._unfinished), self._stopped)
                 pause = min(2.0 ** (self._in_a_row - _AT_ONCE - 1), _LONGEST_PAUSE)
                 with self._changed:
                     self._changed.wait_for(lambda: self._state != "recovering", pause)
-            if self._state == "closed":
+            if self._state == "closed" or (self._state == "closing" and not self._unfinished):
                 return False
             try:
                 stepping = self._build()
                 self._try(stepping)
-            except BaseException as another:
-                self._log_failure(EngineFailedError(), another)
+            except BaseException as error:
+                self._log_failure(error, "the engine could not be rebuilt")
+                self._in_a_row += 1
                 continue
             break
         self._stepping = stepping
@@ -243,9 +251,12 @@ class EngineLoop:
                 self._state = "running"
         return True
 
-    def _log_failure(self, failed: EngineFailedError, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException, said: str) -> str:
+        """Count a failure and log it with its traceback; returns the id under which it stands there."""
         self.failures += 1
-        _log.error(f"the engine failed and is being rebuilt; incident {failed.incident}", exc_info=error)
+        incident = EngineFailedError().incident
+        _log.error(f"{said}; incident {incident}", exc_info=error)
+        return incident
 
     def _try(self, stepping: Stepping) -> None:
         """Let a new engine answer the probe. Raises what it does."""
@@ -255,8 +266,9 @@ class EngineLoop:
         outcome = None
         while outcome is None:
             outcome = stepping.step().get("probe")
-        if not isinstance(outcome, Completion):
+        if isinstance(outcome, Exception):
             raise outcome
+        self._in_a_row = 0
 
     def _take_in(self) -> bool:
         """Add what was submitted and drop what was cancelled; wait while there is nothing to do. False at the end."""
@@ -300,6 +312,8 @@ class EngineLoop:
                 self._in_a_row = 0
                 self.answered += 1
                 self.tokens += len(outcome.ids)
+            elif not isinstance(outcome, NertuneError):
+                outcome = EngineFailedError(self._log_failure(outcome, "a request failed"))
             key.end(outcome)
 
     def _release(self, job: Job) -> None:
@@ -308,13 +322,17 @@ class EngineLoop:
         with self._changed:
             self._unfinished.pop(job, None)
 
-    def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
+    def _stopped(self) -> EngineStoppedError:
+        return EngineStoppedError(self._reason)
+
+    def _fail(self, jobs: Iterable[Job], error: Callable[[], Exception]) -> None:
+        """End jobs, each with an error of its own: they are raised in different threads."""
         jobs = list(jobs)
         with self._changed:
             for job in jobs:
                 self._unfinished.pop(job, None)
         for job in jobs:
-            job.end(error)
+            job.end(error())
 
 
 class WholeAnswers:

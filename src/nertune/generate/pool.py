@@ -79,11 +79,21 @@ class AnswerPool:
             self._unfinished.add(job)
             self._waiting.append(job)
             if self._idle < len(self._waiting) and self._threads < self._most:
-                self._threads += 1
-                # A daemon: a program that ends does not wait for answers that nobody will read.
-                threading.Thread(target=self._work, name="nertune-asking", daemon=True).start()
+                self._start_thread(job)
             self._changed.notify()
         return job
+
+    def _start_thread(self, job: Job) -> None:
+        """One more. Where the system gives none the others must do; without any, the job is not accepted."""
+        try:
+            # A daemon: a program that ends does not wait for answers that nobody will read.
+            threading.Thread(target=self._work, name="nertune-asking", daemon=True).start()
+            self._threads += 1
+        except RuntimeError:
+            if not self._threads:
+                self._unfinished.discard(job)
+                self._waiting.remove(job)
+                raise
 
     def check(self) -> None:
         """Raise what `submit` would raise now."""

@@ -14,7 +14,7 @@ from nertune.generate import Request
 from nertune.serve.answering import Answering, CancellingResponse, event, token_entries
 from nertune.serve.answers import AssistantMessage, ChatLogprobs, ChatReply, Choice, TokenLogprob, Usage
 from nertune.serve.bodies import ChatBody
-from nertune.serve.errors import ANY_ERROR, ApiError, told_within
+from nertune.serve.errors import ANY_ERROR, ApiError, as_api_error
 from nertune.serve.generating import EVENTS, begin, ignored_header
 from nertune.serve.json_route import JsonRoute
 from nertune.serve.models import ServedModel
@@ -115,7 +115,7 @@ class _Stream:
                 if piece.text or len(choice) > 1:
                     yield self._event(choice)
         except Exception as error:  # the status is sent already
-            yield event(told_within(error).body())
+            yield event(as_api_error(error).body())
             return
         yield self._event({"delta": {}, "finish_reason": self._answering.finish})
         usage = Usage.of(len(self._request.prompt_ids), self._answering.generated)

@@ -14,7 +14,7 @@ from nertune.generate import Request
 from nertune.serve.answering import Answering, CancellingResponse, TextOffsets, event, token_entries
 from nertune.serve.answers import CompletionReply, TextChoice, TextLogprobs, Tokens, Usage
 from nertune.serve.bodies import CompletionBody, TokenizeBody
-from nertune.serve.errors import ANY_ERROR, ApiError, told_within
+from nertune.serve.errors import ANY_ERROR, ApiError, as_api_error
 from nertune.serve.generating import EVENTS, begin, ignored_header
 from nertune.serve.json_route import JsonRoute
 from nertune.serve.models import ServedModel
@@ -132,7 +132,7 @@ async def _events(
                 ]
             )
     except Exception as error:  # the status is sent already
-        yield event(told_within(error).body())
+        yield event(as_api_error(error).body())
         return
     usage = Usage.of(len(request.prompt_ids), answering.generated)
     note(http.scope, **usage.model_dump())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import uuid
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -33,7 +34,6 @@ __all__ = [
     "ErrorBody",
     "add_error_handlers",
     "as_api_error",
-    "told_within",
 ]
 
 _log = logging.getLogger(__name__)
@@ -83,8 +83,11 @@ class ApiError(Exception):
         return Response(json.dumps(self.body()), self.status, headers, "application/json")
 
 
-def as_api_error(error: Exception) -> ApiError:
-    """An error of nertune's as a client is told it."""
+def as_api_error(error: Exception, *, logged_as: str | None = None) -> ApiError:
+    """An error as a client is told it. One that is unforeseen goes into the log, and its message has the id that it has there.
+
+    `logged_as`: the id under which the caller logs what is unforeseen; None logs it here.
+    """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, QueueFullError):
@@ -105,21 +108,19 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(str(error))
     if isinstance(error, NertuneError):
         return ApiError(str(error), status=500, kind="server_error")
-    return ApiError("the server failed; its log says where", status=500, kind="server_error")
-
-
-def told_within(error: Exception) -> ApiError:
-    """An error that is told inside an answer whose status is sent already; one that is unforeseen goes into the log."""
-    if not isinstance(error, ApiError | NertuneError):
-        _log.error("an answer failed", exc_info=error)
-    return as_api_error(error)
+    incident = logged_as or uuid.uuid4().hex[:12]
+    if logged_as is None:
+        _log.error(f"an answer failed; incident {incident}", exc_info=error)
+    said = f"the server failed; incident {incident} in its log"
+    return ApiError(said, status=500, kind="server_error", code="failure")
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Let every error of the app be told in the same shape."""
 
     async def told(request: Request, error: Exception) -> Response:
-        return as_api_error(error).response()
+        # What is unforeseen goes on to the shell, which logs it under the request's id.
+        return as_api_error(error, logged_as=request.scope.get("nertune", {}).get("id")).response()
 
     async def invalid(request: Request, error: Exception) -> Response:
         problems, body = (error.errors(), error.body) if isinstance(error, RequestValidationError) else ((), None)
@@ -151,7 +152,10 @@ ANY_ERROR: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "The body is too large"},
     415: {"model": ErrorBody, "description": "The body is compressed, or not said to be JSON"},
     429: {"model": ErrorBody, "description": "The queue is full; Retry-After says when to come again"},
-    500: {"model": ErrorBody, "description": "The server failed"},
+    500: {
+        "model": ErrorBody,
+        "description": "The server or its engine failed; the message has an id that its log has too",
+    },
     503: {"model": ErrorBody, "description": "The engine is being rebuilt, or the server is shutting down"},
 }
 """The errors of every route, for OpenAPI."""

@@ -24,7 +24,7 @@ from nertune.extract.trace import Trace
 from nertune.generate import Completion, Job, Request
 from nertune.serve.answering import CancellingResponse
 from nertune.serve.answers import Usage
-from nertune.serve.errors import ANY_ERROR, told_within
+from nertune.serve.errors import ANY_ERROR, as_api_error
 from nertune.serve.extraction_bodies import Batch, ExtractBody, Read
 from nertune.serve.json_route import JsonRoute
 from nertune.serve.replies import note
@@ -127,7 +127,7 @@ class _Reading:
         except QueueFullError:
             raise
         except Exception as error:
-            return _Result({"index": index, "error": told_within(error).detail.model_dump()})
+            return _Result({"index": index, "error": as_api_error(error).detail.model_dump()})
         return found._replace(value={"index": index, **found.value})
 
     async def _answers(self, requests: Iterable[Request]) -> list[Completion]:
