@@ -25,7 +25,7 @@ _copies: dict[str, Any] = {}
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader[Any]]:
     """A file, or stdin for "-", open for reading bytes.
 
     What can be read only once, stdin, a pipe or a device, is copied to a temporary file at the first time, and read there
