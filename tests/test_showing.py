@@ -81,12 +81,16 @@ def test_what_the_text_does_not_hold_is_shown(tmp_path, capsys):
 
 
 def test_no_character_of_a_text_steers_the_terminal(tmp_path, capsys):
-    text = "\x1b[31m红\x07\x9b31m\r\x7f尾"
+    text = "\x1b[31m红\x07\x9b31m\r\x7f\u202e尾"
     path = tmp_path / "hostile.jsonl"
     data.write([Document(text, (Entity("x", 0, 6, text[:6]),), id="\x1b]0;title\x07")], path, format="entities")
     out = shown(capsys, path)
-    assert not any((ord(character) < 32 and character != "\n") or 0x7F <= ord(character) < 0xA0 for character in out)
-    assert "␛[31m红" in out
+    assert not any(
+        (ord(character) < 32 and character != "\n") or 0x7F <= ord(character) < 0xA0 or character == "\u202e"
+        for character in out
+    )
+    assert "[⟨U+001B⟩[31m红 x]⟨U+0007⟩⟨U+009B⟩31m⟨U+000D⟩⟨U+007F⟩⟨U+202E⟩尾" in out
+    assert "#1 ⟨U+001B⟩]0;title⟨U+0007⟩" in out
 
 
 def test_on_a_terminal_the_users_pager_gets_it_and_may_leave(file, tmp_path):

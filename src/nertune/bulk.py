@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from nertune.console import escaped
 from nertune.data.texts import BEGINNING, Extent, Keys, Place, extent, read_texts
 from nertune.extract.bulk import (
     CHUNK,
@@ -170,7 +171,7 @@ def extract_texts(
                     stdout.print(highlight(prediction.text, prediction.entities, names), soft_wrap=True)
                 else:
                     content = json.dumps(prediction.to_json(), ensure_ascii=False, allow_nan=False)
-                    print(content, file=target or sys.stdout, flush=True)
+                    print(content if target else escaped(content), file=target or sys.stdout, flush=True)
     if count["cut"]:
         print(f"nertune: {count['cut']} of {count['written']} texts: {_CUT}", file=sys.stderr)
     return 3 if count["refused"] else 0

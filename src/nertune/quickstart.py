@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.rule import Rule
+from rich.text import Text
 
 from nertune import data
 from nertune.assemble import load, untrained
@@ -40,8 +41,11 @@ def quickstart(*, output: str = "runs/quickstart", documents: int | None = None,
     held_out = data.read(HELDOUT, limit=documents).documents
     spec = PromptSpec(recipe.prompt.load(), corpus.labels, recipe.answer_format())
     stderr.print(
-        f"[bold]nertune quickstart[/]: Gemma 3 270M learns {len(corpus.labels)} labels from "
-        f"{len(corpus.documents)} sentences; {len(held_out)} others measure it.",
+        Text.assemble(
+            ("nertune quickstart", "bold"),
+            f": Gemma 3 270M learns {len(corpus.labels)} labels from {len(corpus.documents)} sentences; "
+            f"{len(held_out)} others measure it.",
+        ),
         soft_wrap=True,
     )
 
@@ -67,7 +71,11 @@ def quickstart(*, output: str = "runs/quickstart", documents: int | None = None,
     after, predictions = _score(recognizer, held_out)
     _show(before, after, held_out, predictions, recognizer)
     stdout.print(
-        f"\nRun directory: [bold]{trained.folder}[/]   (everything took {(time.monotonic() - started) / 60:.1f} min)"
+        Text.assemble(
+            "\nRun directory: ",
+            (str(trained.folder), "bold"),
+            f"   (everything took {(time.monotonic() - started) / 60:.1f} min)",
+        )
     )
     stdout.print("Next, type:")
     for command in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nertune.confidence import MinScore
 from nertune.errors import NertuneError
 from nertune.evaluate import Evaluation
 from nertune.evaluate.report import build_report
+from nertune.files import parse_json
 from nertune.prompt import KNOWN_ANSWERS
 from nertune.run import RunManifest
 from nertune.schema import Document, Prediction
@@ -87,6 +87,6 @@ def _text(path: Path) -> str | None:
 def _lines(path: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl; none where it is not there or damaged."""
     try:
-        return [json.loads(line) for line in (_text(path) or "").splitlines()]
+        return [parse_json(line) for line in (_text(path) or "").splitlines()]
     except ValueError:
         return []

@@ -25,8 +25,9 @@ from typing import Any, Literal
 
 from nertune.atomic import write_text
 from nertune.errors import InputError, MissingFileError, RunError
+from nertune.files import as_json
 from nertune.prompt import PromptSpec
-from nertune.safety import as_json, check_adapter, check_format, check_model, read_json
+from nertune.safety import check_adapter, check_format, check_model, read_json
 
 __all__ = ["MANIFEST", "RELIABILITY", "RunManifest", "check_weights"]
 

@@ -21,12 +21,13 @@ from rich.text import Text
 
 from nertune import data
 from nertune.atomic import same_file, write_text
+from nertune.console import visible
 from nertune.data.show import SCRIPT, show_page
 from nertune.errors import InputError
 from nertune.pages import page
 from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
-from nertune.terminal import PipedConsole, highlight, stdout, visible
+from nertune.terminal import PipedConsole, highlight, stdout
 
 __all__ = ["Wanted", "show", "write_page"]
 
@@ -123,7 +124,7 @@ def _lines(number: int, row: data.Row, labels: Sequence[str]) -> Text:
     text = Text(visible(where + named) + "\n", style="dim")
     text.append_text(highlight(row.document.text, row.document.entities, labels))
     for mention in row.lost:
-        text.append(f"\n  without a place in the text: {visible(mention.shown)} {mention.label}", style="red")
+        text.append(f"\n  without a place in the text: {visible(mention.shown)} {visible(mention.label)}", style="red")
     return text.append("\n")
 
 
@@ -140,7 +141,7 @@ def _paged() -> Iterator[Console]:
     environment = {"LESSCHARSET": "utf-8", **os.environ}
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, text=True, encoding="utf-8") as pager:
         try:
-            yield PipedConsole(file=pager.stdin, force_terminal=True, highlight=False, width=stdout.width)
+            yield PipedConsole(file=pager.stdin, force_terminal=True, width=stdout.width)
         except BrokenPipeError:
             pass
         finally:

@@ -21,6 +21,7 @@ from nertune.atomic import write_text
 from nertune.data.wording import counted
 from nertune.errors import InputError
 from nertune.export.folders import new_folder, refuse_existing
+from nertune.files import parse_json
 from nertune.prompt import KNOWN_ANSWERS
 from nertune.schema import Document
 
@@ -269,7 +270,7 @@ def _is_untouched_split(folder: Path) -> bool:
         refuse_existing(folder)
         return False
     try:
-        files = {name: entry["sha256"] for name, entry in json.loads((folder / MANIFEST).read_bytes())["files"].items()}
+        files = {name: entry["sha256"] for name, entry in parse_json((folder / MANIFEST).read_bytes())["files"].items()}
     except (ValueError, LookupError, TypeError, AttributeError):
         refuse_existing(folder)
         raise

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from nertune.console import visible
+from nertune.console.writer import SafeConsole
 from nertune.schema import Entity
 
 __all__ = [
@@ -32,24 +34,21 @@ __all__ = [
     "stderr",
     "stdout",
     "token_strip",
-    "visible",
 ]
 
 
-class PipedConsole(Console):
+class PipedConsole(SafeConsole):
     """A console whose reader may go away: that is told as a BrokenPipeError, where rich ends the process with code 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-stderr = Console(stderr=True, highlight=False)
-stdout = PipedConsole(highlight=False)
+stderr = SafeConsole(stderr=True)
+stdout = PipedConsole()
 
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "red", "bright_cyan", "bright_green", "bright_magenta")
 _PLAIN_SECONDS = 20.0
-_PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}  # but for tabs and line feeds
-_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
 
 
 class Meter:
@@ -116,7 +115,6 @@ def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> T
     out = Text()
     open_entities: list[Entity] = []
     waiting = list(reversed(entities))
-    text = visible(text)
     for position in range(len(text) + 1):
         while open_entities and open_entities[-1].end <= position:
             label = open_entities.pop().label
@@ -126,13 +124,8 @@ def highlight(text: str, entities: Sequence[Entity], labels: Sequence[str]) -> T
             out.append("[", style=f"dim {styles.get(open_entities[-1].label, 'white')}")
         if position < len(text):
             style = f"bold {styles.get(open_entities[-1].label, 'white')}" if open_entities else ""
-            out.append(text[position], style=style)
+            out.append(visible(text[position], layout=True), style=style)  # rich itself drops some controls
     return out
-
-
-def visible(text: str) -> str:
-    """The text with control characters as their pictures, so that none of them can steer the terminal; as long as before."""
-    return text.translate(_PICTURES)
 
 
 def token_strip(tokens: Sequence[str], trained: Sequence[bool], *, colour: bool) -> Text:
@@ -190,7 +183,7 @@ def conversion_meter(meter: Meter) -> Any:
 
 def line(text: str) -> None:
     """One line on stderr, as it is."""
-    stderr.print(text, markup=False, soft_wrap=True)
+    stderr.print(text, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -120,7 +120,7 @@ def test_an_option_that_is_no_rule_is_refused_with_the_way_to_write_one(option, 
     ("content", "message"),
     [
         ("- a", "expected labels and what takes their place"),
-        ("NO: x", "False is no label: put it in quotes, YAML reads it as bool"),
+        ("NO: x", "the key NO is read as bool; put it in quotes"),
         ("ORG: 3", "3 is no label: put it in quotes, YAML reads it as int"),
         ("GPE: [a]", r"\['a'\] is no label: write LABEL=OTHER"),
         ("GPE: x\n'GPE,LOC': y", "label 'GPE' is to become 'x' and 'y': keep one"),

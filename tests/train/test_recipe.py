@@ -121,8 +121,8 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
         ("lora: {rank: big}", "lora.rank: input should be a valid integer"),
         ("lora: {dropout: 1}", "lora.dropout: input should be less than 1, found 1"),
         ("lora: 3", "lora: input should be a valid dictionary"),
-        ("training: {epochs: .inf}", "training.epochs: input should be a finite number, found inf"),
-        ("training: {epochs: .nan}", "training.epochs: input should be "),
+        ("training: {epochs: .inf}", "training.epochs: .inf is not finite"),
+        ("training: {epochs: .nan}", "training.epochs: .nan is not finite"),
         ("training: {scheduler: cosin}", "training.scheduler: input should be 'linear', 'cosine',"),
         ("overlong: cut", "overlong: input should be 'drop' or 'refuse', found 'cut'"),
         ("labels: name", "labels: input should be a valid tuple, found 'name'"),
@@ -131,7 +131,7 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
         ("labels: ['a]']", "labels: label 'a]' cannot be used"),
         ("labels: [3]", "labels: input should be a valid string, found 3"),
         ("labels: {}", "labels: a label set needs at least one label"),
-        ("labels: {NO: x}", "labels: input should be a valid string, found False"),
+        ("labels: {NO: x}", "labels: the key NO is read as bool; put it in quotes"),
         ("labels: {LOC: 3}", "labels: LOC: expected a display name, or {name: …, description: …}, found 3;"),
         ("labels: {LOC: [地点]}", "labels: LOC: expected a display name"),
         ("labels: {LOC: {nam: 地点}}", "labels: LOC: unknown key 'nam'; a label has name and description"),
@@ -166,11 +166,12 @@ def test_prompts_parts_replace_the_templates(recipe: Load) -> None:
         ("tokens: [a, a]", "tokens: each must be a text of its own, found ['a', 'a']"),
         ("tokens: ['']", "tokens: each must be a text of its own, found ['']"),
         ("tokens: a", "tokens: input should be a valid tuple, found 'a'"),
-        ("1: x", "recipe: keys should be strings, found 1"),
+        ("1: x", "line 4: the key 1 is read as int; put it in quotes"),
     ],
 )
 def test_every_problem_names_its_key(recipe: Load, line: str, problem: str) -> None:
-    (found,) = problems_of(recipe, f"{GOOD}{line}\n")
+    kept = [other for other in GOOD.splitlines() if other.partition(":")[0] != line.partition(":")[0]]
+    (found,) = problems_of(recipe, "\n".join([*kept, line, ""]))
     assert found.startswith(problem)
 
 
@@ -221,9 +222,7 @@ def test_overrides_are_yaml(recipe: Load) -> None:
     assert (changed.prompt.user, changed.output, changed.model) == ("{text}=[", "a=b", "2024-13-45")
 
 
-@pytest.mark.parametrize(
-    "content", ["model: 2024-13-45\n", "a: [", "a: {b", "\tx: 1", "a: b: c", "x: !!python/object:os.x {}"]
-)
+@pytest.mark.parametrize("content", ["a: [", "a: {b", "\tx: 1", "a: b: c", "a: \x1b"])
 def test_files_that_are_no_yaml(recipe: Load, content: str) -> None:
     (problem,) = problems_of(recipe, content)
     assert problem.startswith("not YAML: ")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from nertune.cli.messages import rank, say
 from nertune.cli.parser import build_parser
+from nertune.console.writer import safe_streams
 from nertune.errors import NertuneError, TrainingInterrupted
 
 __all__ = ["build_parser", "main"]
@@ -23,7 +24,12 @@ _PATIENCE = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code. What is told about it steers no terminal, whoever wrote it."""
+    with safe_streams():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     if getattr(options, "trust_remote_code", False):
         from nertune.safety import trust_remote_code

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from nertune.cli.messages import say
+from nertune.cli.messages import print_json, say
 from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive, similarity
 from nertune.cli.reading import reading_of, reading_options
 
@@ -82,7 +81,7 @@ def _audit(options: argparse.Namespace) -> int:
             say(f"{left_out} could not be written: in the log alone, as left-out")
     if options.json:
         value = report.to_json() | ({} if repair is None else {"repair": repair._asdict()})
-        print(json.dumps(value, ensure_ascii=False, indent=2))
+        print_json(value)
     else:
         stdout.print(report.to_text(), soft_wrap=True)
     repaired = {code for code, kind in KINDS.items() if kind.repaired} if repair is not None else ()

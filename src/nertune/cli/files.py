@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from nertune.cli.auditing import add_audit
 from nertune.cli.fetching import add_fetch
-from nertune.cli.messages import say
+from nertune.cli.messages import print_json, say
 from nertune.cli.options import Commands, Parser, label_map_of, map_option
 from nertune.cli.reading import reading_of, reading_options
 from nertune.cli.showing import add_show
@@ -109,7 +108,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     findings = examine()
     if options.json:
-        print(json.dumps([finding._asdict() for finding in findings], ensure_ascii=False, indent=2))
+        print_json([finding._asdict() for finding in findings])
         return 0
     table = Table(box=None, pad_edge=False)
     for column in ("", "found", "to do"):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Any
 
-__all__ = ["rank", "say"]
+from nertune.console import escaped
+
+__all__ = ["print_json", "rank", "say"]
 
 
 def say(message: str) -> None:
     """Say one thing on stderr."""
     print(f"nertune: {message}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print the JSON value of `--json` on stdout: readable, and with nothing raw in it that would steer a terminal."""
+    print(escaped(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)))
 
 
 def rank() -> int:

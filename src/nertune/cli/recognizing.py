@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nertune.cli.messages import say
+from nertune.cli.messages import print_json, say
 from nertune.cli.options import (
     MODEL,
     Commands,
@@ -127,9 +126,9 @@ def _parity(options: argparse.Namespace) -> int:
             report=lambda what, done, total: meter.update(done, total=total, what=what),
         )
     if options.json:
-        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(found.to_json())
     else:
-        stdout.print("\n".join(found.lines()), markup=False, soft_wrap=True)
+        stdout.print("\n".join(found.lines()), soft_wrap=True)
     return 0 if found.equal else 3
 
 
@@ -146,7 +145,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         recognizer, documents, run=run, task=options.task, source=Path(options.data), measure=options.measure
     )
     if options.json:
-        print(json.dumps(written, ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(written)
         return 0
     from nertune.evaluate.reliability import label_table, quality_line, threshold_table
     from nertune.terminal import stderr, stdout

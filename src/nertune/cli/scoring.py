@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from nertune.cli.messages import say
+from nertune.cli.messages import print_json, say
 from nertune.cli.options import Commands, from_zero, label_map_of, map_option, positive
 from nertune.errors import InputError
 
@@ -100,7 +99,7 @@ def _print_scores(evaluation: Any, table: str) -> None:
 def show_scores(evaluation: Any, options: argparse.Namespace) -> None:
     """An evaluation on stdout, as --json and --table have it; then, on stderr, where --out has its report."""
     if options.json:
-        print(json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2, allow_nan=False))
+        print_json(evaluation.to_json())
         return
     _print_scores(evaluation, options.table)
     if options.out:
@@ -166,7 +165,7 @@ def _compare(options: argparse.Namespace) -> int:
         Path(options.a), Path(options.b), seed=options.seed, resamples=options.resamples, shuffles=options.shuffles
     )
     if options.json:
-        print(json.dumps({"a": options.a, "b": options.b, **found.to_json()}, ensure_ascii=False, indent=2))
+        print_json({"a": options.a, "b": options.b, **found.to_json()})
         return 0
     from nertune.evaluate.compare_table import difference_table, documents_that_differ
     from nertune.terminal import stdout

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from nertune.cli.messages import say
+from nertune.cli.messages import print_json, say
 from nertune.cli.options import Commands, from_zero, label_map_of, map_option, number, positive, similarity
 from nertune.cli.reading import reading_of, reading_options
 
@@ -61,7 +60,7 @@ def _split(options: argparse.Namespace) -> int:
     for line in said:
         say(line)
     if options.json:
-        print(json.dumps(manifest, ensure_ascii=False, indent=2))
+        print_json(manifest)
     else:
         from nertune.terminal import stdout
 

@@ -113,8 +113,9 @@ def _preview_rows(recipe: Any, renderer: Any, documents: Sequence[Any], shown: i
 
 def _parts_of_row(row: Any, places: Any) -> Iterator[tuple[str, Any]]:
     """Headings, and what stands under each: the text, and the lists that a training script prints."""
+    from nertune.console import visible
     from nertune.prompt import IGNORED
-    from nertune.terminal import in_colour, stdout, token_strip, visible
+    from nertune.terminal import in_colour, stdout, token_strip
 
     # Tokens that share a character are shown together: one of them alone is no text.
     groups = places.whole(row.ids_T)

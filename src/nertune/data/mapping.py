@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import yaml
-
 from nertune.data.spans import Row
 from nertune.errors import InputError, MissingFileError
+from nertune.files import YamlError, read_yaml
 from nertune.schema import Document, LabelSet, Prediction, best_of_each
 
 __all__ = ["Changes", "LabelMap", "Mapped"]
@@ -192,15 +191,14 @@ def _read(path: str | os.PathLike[str]) -> LabelMap:
     """The rules of a YAML file, which JSON is too."""
     shown = os.fspath(path)
     try:
-        rules = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+        rules = read_yaml(path)
     except FileNotFoundError:
         raise MissingFileError(f"--map {shown}: no such file (looked for {Path(path).absolute()})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        raise InputError(
-            f"{shown}: not a YAML file of rules (a dash alone wants quotes): {' '.join(str(error).split()):.200}"
-        ) from error
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read: {error.strerror}") from error
+    except YamlError as error:
+        what = "not a YAML file of rules (a dash alone wants quotes): " if error.syntax else ""
+        raise InputError(f"{shown}: {what}{error}") from error
     try:
         return LabelMap.parse(rules)
     except InputError as error:

@@ -110,7 +110,7 @@ def iter_records(path: str | os.PathLike[str]) -> Generator[Record, None, None]:
     objects. NotJsonError (a DataError) when the file begins with neither `{` nor `[`.
     """
     with opened(path) as found:
-        file, _ = as_utf8(found, path)
+        file, _ = as_utf8(found, str(path))
         yield from records_of(file, os.fspath(path))
 
 

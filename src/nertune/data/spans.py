@@ -322,8 +322,8 @@ class Placing:
             self._counts["chosen"] += 1
             if len(self._chosen) < _LISTED:
                 where = f"line {mention.line or raw.line}: " if mention.line or raw.line else ""
-                place = f"[{found.start}, {found.end})"
-                self._chosen.append(f"{where}{shortened(mention.shown)} at {place}, of {found.places} places")
+                at = f"[{found.start}, {found.end})"
+                self._chosen.append(f"{where}{shortened(mention.shown)} at {at}, of {found.places} places")
         return found
 
 

@@ -6,7 +6,8 @@ import json
 import re
 from typing import NoReturn
 
-from nertune.data.wording import EXCERPT, shortened, visible
+from nertune.console import visible
+from nertune.data.wording import EXCERPT, shortened
 from nertune.errors import DataError
 
 __all__ = ["check_strings", "decode_at", "fail", "forbidden_string", "skip_space"]

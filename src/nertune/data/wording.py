@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["EXCERPT", "counted", "describe", "listed", "reason", "shortened", "visible"]
+from nertune.console import visible
+
+__all__ = ["EXCERPT", "counted", "describe", "listed", "reason", "shortened"]
 
 EXCERPT = 30  # characters shown on either side of an error
 
@@ -35,11 +37,6 @@ def reason(error: BaseException) -> str:
     """What another library's error says, in one line of at most 300 characters; its kind where it says nothing."""
     said = " ".join(str(error).split())
     return visible(said[:300]) or type(error).__name__
-
-
-def visible(text: str) -> str:
-    """A text with the escapes of control characters, which would steer a terminal."""
-    return "".join(ascii(character)[1:-1] if ord(character) < 32 else character for character in text)
 
 
 def shortened(text: str) -> str:

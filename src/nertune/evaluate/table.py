@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from nertune.console import visible
 from nertune.evaluate.evaluation import Evaluation, Score, Scores
 from nertune.evaluate.measures import Metric, describe, known_measure
 from nertune.evaluate.semeval import Scheme
@@ -240,4 +241,4 @@ def _change(old: _Row | None, new: _Row | None) -> list[str]:
 
 
 def _escaped(name: str) -> str:
-    return " ".join(name.replace("\\", "\\\\").replace("|", "\\|").splitlines())
+    return visible(" ".join(name.replace("\\", "\\\\").replace("|", "\\|").splitlines()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from nertune.console.writer import SafeConsole
 from nertune.extract.windows import Parts, Window
 from nertune.generate import Completion, Request
 from nertune.prompt import Renderer
@@ -63,7 +64,7 @@ def traces(renderer: Renderer, number: int, parts: Parts, answered: Sequence[Ans
 
 def show(trace: Trace, console: Console | None = None) -> None:
     """Print a trace: the prompt, its token ids and attention mask, the new ids, the answer; to stderr unless told."""
-    console = console or Console(stderr=True, highlight=False)
+    console = console or SafeConsole(stderr=True)
     window = "" if trace.parts == 1 else f", window {trace.part} of {trace.parts}"
     place = f"characters {trace.window.start} to {trace.window.end}"
     ended = "ended by itself" if trace.stop == "end" else "cut off at the limit"

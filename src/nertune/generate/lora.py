@@ -6,7 +6,6 @@ expression, and what the configuration asks for beyond the plain low-rank produc
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nertune.errors import RunError
+from nertune.files import parse_json
 from nertune.safety import read_header
 
 __all__ = ["LowRank", "read_lora", "why_alone"]
@@ -144,7 +144,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError("larger than a megabyte")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise TypeError("no JSON object")
         for key in ("rank_pattern", "alpha_pattern"):

@@ -57,7 +57,7 @@ def load_tokenizer(name: str, *, report: Report | None = None) -> Any:
     _checked(name, resolved, check_tokenizer)
     try:
         return AutoTokenizer.from_pretrained(resolved, trust_remote_code=remote_code_trusted())
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the libraries raise what they like of a damaged file, plain Exceptions among it
         raise _not_loadable(name, error) from error
 
 
@@ -173,6 +173,6 @@ def _from_modelscope(name: str) -> str:
 def _not_loadable(name: str, error: Exception) -> UnknownModelError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UnknownModelError(
-        f"model {name!r} cannot be loaded: {reason}\nName a folder that holds it, or {BUILTIN}, or check the hub's name "
+        f"model {name!r} cannot be loaded: {reason:.300}\nName a folder that holds it, or {BUILTIN}, or check the hub's name "
         "and the network (HF_ENDPOINT sets a mirror, modelscope:ORG/NAME takes it from ModelScope)"
     )

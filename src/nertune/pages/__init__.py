@@ -16,6 +16,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from nertune.console import visible
+
 __all__ = ["page"]
 
 _HERE = Path(__file__).parent
@@ -39,7 +41,7 @@ def page(value: Mapping[str, Any], *, script: Path, without_script: str) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>{escape(str(value["title"]))}</title>
+<title>{escape(visible(str(value["title"])))}</title>
 <style>{style}</style>
 </head>
 <body>

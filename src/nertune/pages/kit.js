@@ -19,13 +19,16 @@ const kit = (() => {
       if (name === "onclick" || name === "oninput" || name === "onchange") element[name] = value;
       else if (name.startsWith("--")) element.style.setProperty(name, value);
       else if (value === true) element.setAttribute(name, "");
-      else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
+      else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, seen(String(value)));
     }
     for (const child of children.flat(Infinity)) {
-      if (child !== null && child !== undefined && child !== false) element.append(child);
+      if (child !== null && child !== undefined && child !== false) element.append(child instanceof Node ? child : seen(String(child)));
     }
     return element;
   }
+  // Controls, bidi controls and characters without width as ⟨U+202E⟩: as nertune.console.visible shows them in a terminal.
+  const STEERING = /[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+  const seen = (text) => text.replace(STEERING, (found) => `⟨U+${found.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
   const whole = (n) => n.toLocaleString("en");
   const colour = (label) => `var(--c${label % 12})`;
   // Han characters look different in Chinese, Japanese and Korean: the browser needs to be told.
@@ -70,7 +73,7 @@ const kit = (() => {
       }
       again.reverse().forEach(begin);
       while (next < order.length && order[next][0][0] === position) begin(order[next++][0]);
-      if (place + 1 < edges.length) top().append(...text(chars.slice(position, edges[place + 1]).join("")));
+      if (place + 1 < edges.length) fill(top(), null, text(chars.slice(position, edges[place + 1]).join("")));
     });
     return root;
   }

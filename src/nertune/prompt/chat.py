@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nertune.errors import InputError
+from nertune.prompt.sandbox import TemplateRefusedError, render_template
 from nertune.prompt.tokenizer import Tokenizer
 
 __all__ = [
@@ -81,10 +82,15 @@ class ChatPieces:
 
 
 def chat_template_source(tokenizer: Tokenizer) -> str:
-    """The Jinja source in use: the tokenizer's own (its "default" where it has several), or `DEFAULT_TEMPLATE`."""
+    """The Jinja source in use: the tokenizer's own (its "default" where it has several), or `DEFAULT_TEMPLATE`.
+
+    Raises InputError where it is no text.
+    """
     template = tokenizer.chat_template
     if isinstance(template, dict):
-        template = template.get("default") or next(iter(template.values()))
+        template = template.get("default") or next(iter(template.values()), None)
+    if template is not None and not isinstance(template, str):
+        raise InputError(f"the model's chat template is a {type(template).__name__}, not a text; restore it")
     return template or DEFAULT_TEMPLATE
 
 
@@ -101,11 +107,11 @@ def take_apart(tokenizer: Tokenizer, *, with_system: bool) -> ChatPieces:
     in_user = False
     try:
         prompt = _render(tokenizer, system=_SYSTEM if with_system else None, user=_USER)
-    except Exception as refused:  # Jinja templates raise what they like, "System role not supported" among it.
+    except TemplateRefusedError as refused:  # "System role not supported", for one
         try:
             prompt, in_user = _render(tokenizer, system=None, user=_USER), with_system
-        except Exception:
-            raise InputError(f"the model's chat template cannot render a single user turn: {refused}") from refused
+        except TemplateRefusedError:
+            raise InputError(f"a single user turn cannot be rendered: {refused}") from refused
     marked = with_system and not in_user
     if prompt.count(_USER) != 1 or (marked and prompt.count(_SYSTEM) != 1):
         raise InputError("the model's chat template does not keep system and user text as they are; name another model")
@@ -150,12 +156,16 @@ def _render(tokenizer: Tokenizer, *, system: str | None, user: str) -> str:
 
 
 def apply(tokenizer: Tokenizer, turns: list[dict[str, str]], *, generation_prompt: bool, thinking: bool = False) -> str:
-    """The template's own rendering of turns. It raises what the template does."""
-    rendered = tokenizer.apply_chat_template(
-        turns,
-        chat_template=chat_template_source(tokenizer),
-        tokenize=False,
-        add_generation_prompt=generation_prompt,
+    """The template's own rendering of turns, as `tokenizer.apply_chat_template` writes it, within limits.
+
+    Raises TemplateRefusedError for an error of the template's own, InputError where it asks for too much.
+    """
+    variables = {
+        **tokenizer.special_tokens_map,
         **(_SWITCHES | ({"enable_thinking": True} if thinking else {})),
-    )
-    return str(rendered)
+        "messages": turns,
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": generation_prompt,
+    }
+    return render_template(chat_template_source(tokenizer), variables)

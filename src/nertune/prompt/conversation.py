@@ -14,6 +14,7 @@ from typing import NamedTuple
 from nertune.errors import InputError
 from nertune.prompt.chat import PAD, Trim, apply, chat_template_source
 from nertune.prompt.encode import Piece, SafeEncoder
+from nertune.prompt.sandbox import TemplateRefusedError
 from nertune.prompt.tokenizer import Tokenizer
 
 __all__ = ["Conversation"]
@@ -60,16 +61,13 @@ class Conversation:
         in_user = False
         try:
             prompt = self._render(roles, thinking)
-        except Exception as refused:  # Jinja templates raise what they like
-            reason = " ".join(str(refused).split())
+        except TemplateRefusedError as refused:
             in_user = roles[:2] == ("system", "user")
             roles = roles[1:] if in_user else roles
             try:
                 prompt = self._render(roles, thinking)
-            except Exception:
-                raise InputError(
-                    f"the model's chat template refuses turns of {', '.join(roles)}: {reason:.200}"
-                ) from refused
+            except TemplateRefusedError:
+                raise InputError(f"turns of {', '.join(roles)} cannot be rendered: {refused}") from refused
         found = sorted((prompt.find(_mark(turn)), turn) for turn in range(len(roles)))
         if any(place < 0 or prompt.count(_mark(turn)) != 1 for place, turn in found):
             raise InputError(f"the model's chat template does not keep the contents of turns of {', '.join(roles)}")

@@ -24,6 +24,7 @@ class PlainTokenizer:
     pad_token_id: int | None = None
     bos_token: str | None = None
     added_tokens_decoder: Mapping[int, AddedToken] = {}
+    special_tokens_map: Mapping[str, Any] = {}
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return [ord(character) for character in text]
@@ -35,15 +36,3 @@ class PlainTokenizer:
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
         return [self.decode([token_id]) for token_id in ids]
-
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, str]],
-        *,
-        chat_template: str | None = None,
-        tokenize: bool = True,
-        add_generation_prompt: bool = False,
-        **kwargs: Any,
-    ) -> str:
-        turns = [f"### {turn['role'].capitalize()}:\n{turn['content']}\n\n" for turn in conversation]
-        return "".join(turns) + ("### Assistant:\n" if add_generation_prompt else "")

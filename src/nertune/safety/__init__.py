@@ -12,7 +12,7 @@ with one RunError that names the file. No check is an assert, which `python -O` 
 """
 
 from nertune.safety.configs import AdapterConfig, read_adapter_config
-from nertune.safety.files import as_json, check_format, read_json
+from nertune.safety.files import check_format, read_json
 from nertune.safety.folders import check_adapter, check_model, check_tokenizer, weight_files
 from nertune.safety.headers import Tensor, read_header
 from nertune.safety.trust import remote_code_trusted, trust_remote_code
@@ -20,7 +20,6 @@ from nertune.safety.trust import remote_code_trusted, trust_remote_code
 __all__ = [
     "AdapterConfig",
     "Tensor",
-    "as_json",
     "check_adapter",
     "check_format",
     "check_model",

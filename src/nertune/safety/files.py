@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import re
 import stat
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nertune.errors import RunError
+from nertune.files import as_json, parse_json
 
-__all__ = ["as_json", "boundary", "check_format", "check_link", "parse_json", "read_json", "regular_file"]
+__all__ = ["boundary", "check_depth", "check_format", "check_link", "read_json", "regular_file"]
 
 MEGABYTE = 1_000_000
 _JSON_BYTES = 10 * MEGABYTE
-_SHOWN = 40  # characters
+_DEPTH = 32
+_DEEP = re.compile(rb"[\[{]{%d}" % (_DEPTH + 1))
+_NO_BRACKETS = bytes(code for code in range(256) if code not in b'[]{}"')
 
 
 def boundary(folder: Path) -> Path:
@@ -76,22 +78,26 @@ def read_json(folder: Path, name: str, *, limit: int = _JSON_BYTES, strict: bool
     return value
 
 
-def parse_json(content: bytes, *, strict: bool) -> Any:
-    """JSON in UTF-8. `strict`: every key once, no NaN and no Infinity, which configurations of models do hold.
+def check_depth(folder: Path, name: str, *, limit: int) -> None:
+    """A JSON file that a library reads by itself: raises RunError for one that is too large or nested too deeply.
 
-    Raises ValueError for whatever else there is, however deeply nested.
+    It costs some tens of milliseconds where parsing a vocabulary costs a second. `limit`: bytes.
     """
-    rules: dict[str, Any] = {"object_pairs_hook": _once, "parse_constant": _no_constant} if strict else {}
-    try:
-        return json.loads(content.decode("utf-8"), **rules)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def as_json(found: object) -> str:
-    """A value of a JSON file as it stands there, for messages: forty characters at most."""
-    written = json.dumps(found, ensure_ascii=False)
-    return written if len(written) <= _SHOWN else written[: _SHOWN - 1] + "…"
+    path = regular_file(folder, name)
+    if path is None:
+        return
+    size = path.stat().st_size
+    if size > limit:
+        raise RunError(f"{path}: {size:,} bytes, more than the {limit:,} that such a file can need; restore it")
+    # Brackets and quotes are kept; then strings go, then the innermost pair of each nest, level by level.
+    left = path.read_bytes().replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_BRACKETS)
+    left = re.sub(rb'"[^"]*"', b"", left.replace(b'""', b""))
+    for _ in range(_DEPTH):
+        if not left or _DEEP.search(left):
+            break
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+    if left:
+        raise RunError(f"{path}: damaged (nested more than {_DEPTH} levels deep, or a bracket is missing); restore it")
 
 
 def check_format(path: Path, value: Mapping[str, Any], known: int) -> None:
@@ -102,15 +108,3 @@ def check_format(path: Path, value: Mapping[str, Any], known: int) -> None:
         raise RunError(f"{path}: damaged ({what}); restore it, or make it again")
     if found != known:
         raise RunError(f"{path}: written in format {found}, this version reads {known}: use the version that wrote it")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {name!r:.60} comes more than once")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")

@@ -9,19 +9,20 @@ from typing import Any
 
 from nertune.errors import RunError
 from nertune.safety.configs import ADAPTER_CONFIG, AdapterConfig, check_no_code, check_sizes, read_adapter_config
-from nertune.safety.files import check_link, read_json, regular_file
+from nertune.safety.files import MEGABYTE, check_depth, check_link, read_json, regular_file
 from nertune.safety.headers import Tensor, read_header
 
 __all__ = ["check_adapter", "check_model", "check_tokenizer", "weight_files"]
 
 _ADAPTER, _MODEL = "adapter_model.safetensors", "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_TEMPLATES = "additional_chat_templates"
+_TEMPLATE, _TEMPLATES = "chat_template.jinja", "additional_chat_templates"
 # Configurations that transformers reads, and that can name code.
 _CONFIGS: tuple[str, ...]
 _CONFIGS = ("config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json")
-_CONFIGS += ("preprocessor_config.json", "special_tokens_map.json")
-_TOKENIZER_BYTES = 500_000_000
+_CONFIGS += ("preprocessor_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
+_TOKENIZER_BYTES = 200 * MEGABYTE
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,6})\.")
 
 
@@ -73,10 +74,14 @@ def check_tokenizer(folder: Path) -> None:
         value = read_json(folder, name)
         if value is not None:
             check_no_code(folder / name, value)
-    for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja"):
-        found = regular_file(folder, name)
-        if found is not None and found.stat().st_size > _TOKENIZER_BYTES:
-            raise RunError(f"{found}: {found.stat().st_size:,} bytes are no tokenizer; restore it")
+    for name in _VOCABULARIES:
+        check_depth(folder, name, limit=_TOKENIZER_BYTES)
+    templates = [f"{_TEMPLATES}/{path.name}" for path in (folder / _TEMPLATES).glob("*")]
+    for names, limit in ((("tokenizer.model", "merges.txt"), _TOKENIZER_BYTES), ((_TEMPLATE, *templates), MEGABYTE)):
+        for name in names:
+            found = regular_file(folder, name)
+            if found is not None and found.stat().st_size > limit:
+                raise RunError(f"{found}: {found.stat().st_size:,} bytes are no tokenizer's; restore it")
 
 
 def weight_files(folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nertune.errors import RunError
-from nertune.safety.files import MEGABYTE, parse_json, regular_file
+from nertune.files import parse_json
+from nertune.safety.files import MEGABYTE, regular_file
 
 __all__ = ["Tensor", "read_header"]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from nertune.files import parse_json
 from nertune.prompt.answers.lark import one_of
-from nertune.safety.files import parse_json
 from nertune.serve.errors import ApiError
 from nertune.serve.fields import Body, FilledText, Text
 

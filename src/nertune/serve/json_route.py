@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from nertune.safety.files import parse_json
+from nertune.files import parse_json
 from nertune.serve.errors import ApiError
 
 __all__ = ["JsonRoute", "parse_body"]

@@ -52,7 +52,7 @@ class Parser(h11.Connection):
         self.chunked = False
         self._chunks = 0
 
-    def send(self, event: Any) -> bytes | None:
+    def send(self, event: Any) -> Any:
         """h11's; `chunked` tells whether the answer that began last is sent in chunks."""
         data = super().send(event)
         if isinstance(event, h11.Response):
@@ -134,7 +134,7 @@ class LimitedProtocol(H11Protocol):
             if self._ahead < self._settings.max_head:
                 self.flow.resume_reading()  # a client that hangs up beside its answer is noticed by reading only
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: it gets the answers to what it asked, unless it is gone, and the connection ends."""
         if self._closed or self._phase != "working":
             self._leave()

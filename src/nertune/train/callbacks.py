@@ -15,6 +15,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nertune.atomic import write_text
+from nertune.files import parse_json
 from nertune.train.track.tracking import is_measure
 
 __all__ = ["MetricsFile", "Progress", "ProgressCallback"]
@@ -55,7 +56,7 @@ class MetricsFile(TrainerCallback):
         kept = []
         if state.global_step and self._path.is_file():
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
+            kept = [line for line in lines if line.endswith("\n") and parse_json(line)["step"] <= state.global_step]
         write_text(self._path, "".join(kept))
 
     def on_log(

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from nertune.atomic import sync_directory
 from nertune.errors import InputError, MissingFileError
+from nertune.files import parse_json
 from nertune.run import MANIFEST
 
 __all__ = [
@@ -188,7 +189,7 @@ def damage(checkpoint: Path) -> str | None:
     if not (checkpoint / CHECKSUMS).is_file():
         return _unreadable(checkpoint)
     try:
-        sums = json.loads((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
+        sums = parse_json((checkpoint / CHECKSUMS).read_text(encoding="utf-8"))
         if "trainer_state.json" not in sums:
             return f"{CHECKSUMS} does not list trainer_state.json"
         for name, expected in sums.items():
@@ -244,7 +245,7 @@ def checkpoint_size(checkpoint: Path) -> int:
 
 def _unreadable(checkpoint: Path) -> str | None:
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        parse_json((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return "trainer_state.json is missing"
     except (OSError, ValueError):

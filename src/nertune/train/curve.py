@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from nertune.files import parse_json
 
 __all__ = ["draw_losses", "read_metrics"]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def draw_losses(metrics: Path, picture: Path) -> None:

@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from nertune.data import LabelMap
 from nertune.errors import InputError, MissingFileError, RecipeError
+from nertune.files import YamlError, parse_yaml, read_yaml
 from nertune.prompt import AnswerFormat
 from nertune.train.llamafactory_keys import is_llamafactory
 from nertune.train.other_names import OTHER_NAMES
@@ -177,11 +178,9 @@ def read_keys(path: Path | str, overrides: Sequence[str]) -> tuple[dict[str, Any
     if not path.is_file():
         raise MissingFileError(f"recipe {path}: no such file (looked in {path.absolute().parent})")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise RecipeError([f"not UTF-8: {error.reason} at byte {error.start}"], source=str(path)) from error
-    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-        raise RecipeError([f"not YAML: {' '.join(str(error).split())}"], source=str(path)) from error
+        value = read_yaml(path)
+    except YamlError as error:
+        raise RecipeError([f"not YAML: {error}" if error.syntax else str(error)], source=str(path)) from error
     if not isinstance(value, dict):
         raise RecipeError([f"expected keys such as model, data, output; found {value!r:.60}"], source=str(path))
     return value, [problem for override in overrides if (problem := _apply(value, override))]
@@ -200,8 +199,10 @@ def _apply(value: dict[str, Any], override: str) -> str | None:
         if not isinstance(value, dict):
             return f"{key}: {section!r} holds a value, not keys"
     try:
-        value[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        value[last] = parse_yaml(text)
+    except YamlError as error:
+        if not error.syntax:
+            return f"{key}: {error}"
         value[last] = text
     return None
 

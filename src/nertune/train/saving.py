@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import Trainer
 
+from nertune.files import parse_json
 from nertune.train.checkpoints import WRITING, checkpoint_size, damage, publish, rotate, seal
 from nertune.train.failures import unwritten
 
@@ -115,7 +116,7 @@ class SealingTrainer(Trainer):
         path = checkpoint / _PENDING_LOSS
         if not path.is_file():
             return
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
         losses = value["by_process"]
         mean = sum(losses) / len(losses)
         alike = len(losses) == self.accelerator.num_processes

@@ -6,11 +6,11 @@ training is another thing: --resume.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from nertune.errors import InputError, MissingFileError, RunError
+from nertune.files import parse_json
 from nertune.run import MANIFEST, RunManifest, check_weights
 from nertune.train.recipe import Recipe
 
@@ -93,7 +93,7 @@ def _config(folder: Path) -> dict[str, Any]:
     """PEFT's description of an adapter that this training could have written, as far as weights do not show it."""
     path = folder / "adapter_config.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
         adapter = {**value, "base_model_name_or_path": value["base_model_name_or_path"] or ""}
         kind = (adapter["peft_type"], adapter["r"], adapter["lora_alpha"], adapter["target_modules"])
     except (ValueError, KeyError, TypeError) as error:

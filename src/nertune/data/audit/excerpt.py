@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
+from nertune.console import visible
 
-__all__ = ["LEFT", "RIGHT", "excerpt", "visible"]
+__all__ = ["LEFT", "RIGHT", "excerpt"]
 
 LEFT, RIGHT = "▸", "◂"
 _AROUND = 12  # characters shown on either side of what is marked
@@ -23,16 +23,4 @@ def excerpt(text: str, start: int | None = None, end: int | None = None) -> str:
         ("…" if start > _AROUND else "")
         + f"{visible(before)}{LEFT}{visible(inside)}{RIGHT}{visible(after)}"
         + ("…" if end + _AROUND < len(text) else "")
-    )
-
-
-def visible(text: str) -> str:
-    """The text in one line: line breaks, controls, format characters and half surrogates as ⟨U+000A⟩."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        if character == " " or unicodedata.category(character)[0] not in "CZ" or character == "\u3000"
-        else f"⟨U+{ord(character):04X}⟩"
-        for character in text
     )

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from nertune.data.audit.excerpt import visible
+from nertune.console import visible
 from nertune.data.audit.findings import At, Findings
 from nertune.schema import Entity
 

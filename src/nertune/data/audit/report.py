@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from nertune.data.audit.excerpt import visible
+from nertune.console import visible
 from nertune.data.audit.findings import Finding, Place
 from nertune.data.wording import counted
 

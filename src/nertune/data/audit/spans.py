@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from nertune.data.audit.excerpt import visible
+from nertune.console import visible
 from nertune.data.audit.findings import At, Findings
 from nertune.data.spans import Convention, RawDocument, RawMention, unit_index
 from nertune.schema import Entity

@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-from nertune.data.audit.excerpt import visible
+from nertune.console import visible
 from nertune.data.audit.findings import At, Findings, Place
 from nertune.data.wording import counted
 from nertune.schema import Entity

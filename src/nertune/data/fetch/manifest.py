@@ -9,6 +9,7 @@ from typing import Any
 
 from nertune.atomic import write_text
 from nertune.errors import DataError
+from nertune.files import parse_json
 
 __all__ = ["MANIFEST", "FetchManifest", "FetchedFile"]
 
@@ -62,8 +63,8 @@ class FetchManifest:
         try:
             if path.stat().st_size > _LIMIT:
                 raise ValueError("it is too large")
-            return cls._checked(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            return cls._checked(parse_json(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, KeyError) as error:
             problem = f"is not what a fetch writes ({error}); remove it, or fetch into another folder: --out"
             raise DataError(problem, path=path) from None
 

@@ -107,7 +107,7 @@ class _Row(NamedTuple):
 
     token: str
     tag: str
-    count: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,9 @@ def _sentences(source: Source, columns: _Columns, tally: Tally) -> Iterator[Sent
 
 
 def _add(current: _Open, row: _Row, line: Line, source: Source, count: int) -> None:
-    if row.tag and row.count != count:
+    if row.tag and row.width != count:
         raise source.error(
-            f"{shortened(line.text)!r} has {row.count} columns, and most lines have {count}. A token that holds a blank wants "
+            f"{shortened(line.text)!r} has {row.width} columns, and most lines have {count}. A token that holds a blank wants "
             "tabs between the columns; else restore what is missing, or take away what is too much",
             line=line.number,
         )

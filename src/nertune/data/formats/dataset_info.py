@@ -7,7 +7,6 @@ not name are not there.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from nertune.data.wording import describe
 from nertune.errors import DataError, InputError
+from nertune.files import parse_json
 
 __all__ = ["ALPACA", "INFO", "PLAIN", "TAGS", "DataSet", "data_set", "data_set_of_file", "data_sets", "extended"]
 
@@ -98,8 +98,8 @@ def extended(path: Path, name: str, entry: Mapping[str, object]) -> dict[str, ob
     info: dict[str, object] = {}
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError) as error:
+            found = parse_json(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
             raise DataError(f"cannot be updated: {error}; repair or move it", path=path) from error
         if not isinstance(found, dict):
             raise DataError(f"cannot be updated: it must be a JSON object, found {describe(found)}", path=path)
@@ -109,8 +109,8 @@ def extended(path: Path, name: str, entry: Mapping[str, object]) -> dict[str, ob
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        info = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        info = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise DataError(f"not JSON: {error}", path=path) from error
     if not isinstance(info, dict):
         raise DataError("expected an object with an entry for each data set", path=path)

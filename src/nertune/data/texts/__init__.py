@@ -132,7 +132,7 @@ def _stream(source: str, shown: str, note: Note) -> Iterator[tuple[BufferedReade
     """A file or stdin, unpacked and in UTF-8, and whether reading can begin in its midst."""
     if source == "-":
         buffer = sys.stdin.buffer
-        file = buffer if isinstance(buffer, BufferedReader) else BufferedReader(buffer)  # type: ignore[arg-type]
+        file: BufferedReader = buffer if isinstance(buffer, BufferedReader) else BufferedReader(buffer)  # type: ignore
         yield _unpacked(file, False, shown, note)
         return
     with opened(source) as file:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from nertune.console import visible
 from nertune.evaluate.evaluation import Outcomes
 from nertune.schema import label_title
 
@@ -32,7 +33,7 @@ def markdown(value: Mapping[str, Any]) -> str:
 
 def literal(text: object) -> str:
     """Text of the data on one line, every character of Markdown and HTML in it escaped (CommonMark 0.31, section 2.4)."""
-    return _MARKUP.sub(lambda found: f"\\{found[0]}", " ".join(str(text).split()))
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", visible(" ".join(str(text).split())))
 
 
 def _overview(value: Mapping[str, Any]) -> str:

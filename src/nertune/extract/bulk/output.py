@@ -20,6 +20,7 @@ from typing import IO, Any
 from nertune.atomic import sync_directory
 from nertune.errors import InputError, MissingFileError
 from nertune.extract.bulk.recognize import Outcome
+from nertune.files import parse_json
 
 __all__ = ["Output", "Standing", "failure_line", "fingerprint"]
 
@@ -178,7 +179,7 @@ class Output:
         if not self.progress.exists():
             return self._without_record()
         try:
-            record = json.loads(self.progress.read_text(encoding="utf-8"))
+            record = parse_json(self.progress.read_text(encoding="utf-8"))
             standing = Standing(**record["standing"])
             before = record["made_from"]
             if record["version"] != _VERSION:
