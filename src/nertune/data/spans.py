@@ -211,9 +211,6 @@ class Placing:
                 f"only {fit:,} of {counted(given, 'mention')} stand where their offsets say: {counts['moved']:,} were found "
                 f"elsewhere in their text, {gone:,} are not in it"
             )
-        if counts["ordered"] < counts["absent"]:
-            named = counts["ordered"] + counts["absent"]
-            return f"only {counts['ordered']:,} of {counted(named, 'mention')} are in their text"
         return None
 
     def rows(self, raw: Iterable[RawDocument], *, limit: int | None = None) -> Iterator[Row]:
