@@ -249,7 +249,7 @@ def test_wrong_lines_are_told_with_file_and_line(folder: Pairs, annotations: str
 def test_wrong_files_are_told(folder: Pairs, tmp_path: Path) -> None:
     path = folder(doc=("a", ""))
     (path / "doc.txt").write_bytes("叶老桂在".encode("gb18030"))
-    with pytest.raises(DataError, match=r"doc\.txt:1: is not UTF-8 .* it looks like GB18030"):
+    with pytest.raises(DataError, match=r"doc\.txt:1: is not UTF-8 .* it may be GB18030"):
         read(path)
     (path / "doc.txt").write_text("叶", encoding="utf-16")
     assert [document.text for document in read(path).documents] == ["叶"]

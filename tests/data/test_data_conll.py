@@ -249,3 +249,8 @@ def test_whole_sentences_that_are_one_token_are_a_doubt(column: Column) -> None:
     assert "2 of 3 sentences are a single token, such as 新车剐蹭,受损(护栏).无需报警" in doubt
     assert doubt in corpus.notes
     assert read(column("方 B-PER\n鹏 I-PER\n\n好 O\n\n")).doubts == ()
+
+
+@pytest.mark.parametrize("word", ["internationalization", "https://www.example.com/a,b", "10:30", "1,000", "方鹏"])
+def test_lists_of_words_are_no_doubt(column: Column, word: str) -> None:
+    assert read(column(f"{word} O\n\n" * 3 + "方 B-PER\n\n")).doubts == ()

@@ -60,7 +60,7 @@ def test_directory(tmp_path: Path) -> None:
         (b"\n  \n\t\r\n", None, "holds only blank lines"),
         (b"[ ]", 1, "the array is empty: no records in it"),
         (GOOD + b'{"text": "a\0b"}\n', 2, "holds a NUL byte"),
-        (GOOD + '{"text": "实体"}\n'.encode("gb18030"), 2, "looks like GB18030/GBK; convert with: iconv -f GB18030"),
+        (GOOD + '{"text": "实体"}\n'.encode("gb18030"), 2, "it may be GB18030/GBK: convert with: iconv -f GB18030"),
         (b"[" + GOOD + b",\n" + '{"text": "实体"}]'.encode("gbk"), 3, "is not UTF-8 (0xCC, byte 13 of the line)"),
         (b'{"text": "\xff"}', 1, "is not UTF-8 (0xFF, byte 11 of the line)"),
         (GOOD + b'{"text": "a\\u0000b"}\n', 2, "holds a NUL character: 'a\\x00b'"),

@@ -244,3 +244,10 @@ def test_an_id_of_several_values_in_parquet_is_named(tmp_path):
     path = _parquet(tmp_path / "texts.parquet", [{"id": {"a": 1}, "text": "a"}])
     with pytest.raises(DataError, match=r"the column id, which is each row's id, holds struct<a: int64>.*--id-key"):
         list(read_texts(str(path)))
+
+
+def test_a_table_of_lines_that_end_in_cr_alone_is_told_the_way_out(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_bytes(b"id,text\r1,a\r")
+    with pytest.raises(DataError, match=r"carriage return \(CR\) outside of quotation marks.* tr "):
+        list(read_texts(str(path)))

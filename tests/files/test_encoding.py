@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import string
 from io import BufferedReader
 from pathlib import Path
 
@@ -140,3 +141,35 @@ def test_real_sentences_are_read_or_refused_and_never_taken_for_another_encoding
     assert set(found) <= {encoding, "utf-8"}
     assert found.count(encoding) > 1800
     assert encoding_of("\n".join(texts).encode(encoding)[: 1 << 13])[0] == encoding
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["hello world\nfoo\n", "id,text\n1,abc\n", "a", "1 0 N\n", "Zürich, naïve\n", "一一一\n一二三\n"]
+)
+def test_utf_16_without_a_mark_is_told_in_latin_and_tiny_texts(encoding: str, text: str) -> None:
+    """ASCII with its two bytes exchanged is Chinese, so the other order of bytes is plausible as well."""
+    assert to_text(text.encode(encoding), "x") == text
+
+
+@given(st.text("\t\n\r" + string.printable[:95], min_size=4), st.data())
+def test_a_nul_byte_in_ascii_does_not_make_it_chinese(text: str, data_: st.DataObject) -> None:
+    """Pairs of ASCII characters are Chinese in UTF-16; a file is that only where NUL bytes are many."""
+    place = data_.draw(st.integers(0, len(text)))
+    raw = (text[:place] + "\0" + text[place:]).encode()
+    with pytest.raises(DataError, match="NUL"):
+        to_text(raw, "x")
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("big5", "這個方法是大家都可以用的"), ("latin-1", "Zürich")])
+def test_the_advice_claims_no_more_than_is_known(tmp_path, encoding: str, text: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(json.dumps({"text": text, "entities": []}, ensure_ascii=False).encode(encoding))
+    with pytest.raises(DataError, match=r"if it is Chinese, it may be GB18030"):
+        data.read(path)
+
+
+def test_tags_in_a_file_of_another_encoding(tmp_path) -> None:
+    path = tmp_path / "tags.txt"
+    path.write_text("O\nB-人名\nI-人名\n", encoding="utf-16")
+    assert data.tag_names(str(path)) == ("O", "B-人名", "I-人名")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 from nertune.data.formats.answers import Answers
@@ -39,15 +39,15 @@ class Corpus:
     """Documents read from a file, the format they were in, and notes for people on what the reader decided.
 
     `left_out`: how many mentions have no place in their text, or are in pieces, and how many documents could not be read,
-    together; the notes say which. `emptied`: the numbers, from 0, of documents that lost all of their mentions, so that they
-    look as if nothing were in them. `doubts`: reasons not to train on the file as it is.
+    together; the notes say which. `lost`: by the number of a document, from 0, the labels of its mentions that were left out,
+    so that it looks as if nothing, or less, were in it. `doubts`: reasons not to train on the file as it is.
     """
 
     documents: tuple[Document, ...]
     format: str
     notes: tuple[str, ...] = ()
     left_out: int = 0
-    emptied: frozenset[int] = frozenset()
+    lost: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
     @property
@@ -146,19 +146,17 @@ def read(path: str | os.PathLike[str], *, answers: Answers | None = None, **sett
     """The documents of an annotated file, with half-open spans in code points. Keywords and errors as `open_rows` has."""
     with open_rows(path, answers=answers, **settings) as reading:
         documents: list[Document] = []
-        emptied: set[int] = set()
-        lost = 0
+        lost: dict[int, tuple[str, ...]] = {}
         for row in reading:
-            if row.lost and not row.document.entities:
-                emptied.add(len(documents))
+            if row.lost:
+                lost[len(documents)] = tuple(mention.label for mention in row.lost)
             documents.append(row.document)
-            lost += len(row.lost)
         return Corpus(
             tuple(documents),
             reading.format,
             reading.notes(),
-            left_out=lost + len(reading.missed),
-            emptied=frozenset(emptied),
+            left_out=sum(map(len, lost.values())) + len(reading.missed),
+            lost=lost,
             doubts=reading.doubts(),
         )
 

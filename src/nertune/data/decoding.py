@@ -115,7 +115,11 @@ def decoded(raw: bytes, path: str, first_line: int, *, before: int = 0) -> str:
         column = error.start - start + 1 + (0 if start else before)
         message = f"is not UTF-8 (0x{raw[error.start]:02X}, byte {column} of the line)"
         if _is_gb18030(raw):
-            message += f"; it looks like GB18030/GBK; convert with: iconv -f GB18030 -t UTF-8 {path} > NEW"
+            message += (
+                f"; if it is Chinese, it may be GB18030/GBK: convert with: iconv -f GB18030 -t UTF-8 {path} > NEW"
+            )
+        else:
+            message += "; convert it with iconv from the encoding that it is in"
         raise DataError(message, path=path, line=line) from error
 
 

@@ -211,9 +211,6 @@ class Placing:
                 f"only {fit:,} of {counted(given, 'mention')} stand where their offsets say: {counts['moved']:,} were found "
                 f"elsewhere in their text, {gone:,} are not in it"
             )
-        if counts["ordered"] < counts["absent"]:
-            named = counts["ordered"] + counts["absent"]
-            return f"only {counts['ordered']:,} of {counted(named, 'mention')} are in their text"
         return None
 
     def rows(self, raw: Iterable[RawDocument], *, limit: int | None = None) -> Iterator[Row]:
@@ -322,8 +319,8 @@ class Placing:
             self._counts["chosen"] += 1
             if len(self._chosen) < _LISTED:
                 where = f"line {mention.line or raw.line}: " if mention.line or raw.line else ""
-                place = f"[{found.start}, {found.end})"
-                self._chosen.append(f"{where}{shortened(mention.shown)} at {place}, of {found.places} places")
+                at = f"[{found.start}, {found.end})"
+                self._chosen.append(f"{where}{shortened(mention.shown)} at {at}, of {found.places} places")
         return found
 
 

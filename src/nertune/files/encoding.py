@@ -42,6 +42,7 @@ _FREQUENT = frozenset(
 _LEAST_CHINESE = 8  # characters, without which nobody can be sure
 _PLAUSIBLE = 0.98
 _IMPLAUSIBLE = 0.8
+_LATIN, _NO_LATIN = 0.25, 0.05
 
 
 def encoding_of(head: bytes) -> tuple[str, int]:
@@ -50,7 +51,7 @@ def encoding_of(head: bytes) -> tuple[str, int]:
         if head.startswith(mark):
             return name, len(mark)
     if b"\0" in head:  # every line break and every ASCII character of UTF-16 has one
-        return _utf_16(head) or "utf-8", 0
+        return "utf-8" if _is_stray(head) else _utf_16(head) or "utf-8", 0
     if _text(head, "utf-8") is None and _is_chinese(head):
         return "gb18030", 0
     return "utf-8", 0
@@ -142,12 +143,23 @@ def _text(head: bytes, name: str) -> str | None:
         return None
 
 
+def _is_stray(head: bytes) -> bool:
+    """Whether NUL bytes stand in what is text without them: few, and no other control characters."""
+    text = _text(head, "utf-8") if 4 * head.count(0) < len(head) else None
+    return text is not None and not any(character < " " and character not in "\0\t\n\r" for character in text)
+
+
 def _utf_16(head: bytes) -> str | None:
     """UTF-16 without a mark, where one order of bytes gives text, a line break or another ASCII character in it, and the other
     order does not."""
     texts = {name: _text(head[: len(head) & ~1], name) for name in ("utf-16-le", "utf-16-be")}
     shares = {name: _share_of_text(text) for name, text in texts.items()}
     best, other = sorted(shares, key=lambda name: -shares[name])
+    ascii_of = {name: sum(ord(c) < 0x80 for c in text or "") / max(len(text or ""), 1) for name, text in texts.items()}
+    latin, exchanged = sorted(ascii_of, key=lambda name: -ascii_of[name])
+    # ASCII with its bytes exchanged is Chinese to the eye of the tables, and no Chinese is ASCII that way.
+    if ascii_of[latin] >= _LATIN and shares[latin] >= _PLAUSIBLE and ascii_of[exchanged] < _NO_LATIN:
+        return latin
     if shares[best] < _PLAUSIBLE or shares[other] >= _IMPLAUSIBLE or not any(ord(c) < 0x80 for c in texts[best] or ""):
         return None
     return best

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nertune import data
+from nertune.data.wording import counted
 from nertune.errors import DataError, InputError
 from nertune.prompt import KNOWN_ANSWERS, PromptSpec, Renderer, Row, fitted, refuse_unwritable
 from nertune.prompt.tokenizer import Tokenizer
@@ -24,6 +26,7 @@ class Task:
 
     `name`: empty where the recipe has one data set and no tasks. The numbers are the documents' places (1-based) in
     `train_file` and `validation_file`, the files they come from. `weight`: how often a document is seen in an epoch.
+    `left_out`: training documents of which nothing remains but the text, because their mentions were not found in it.
     `notes`: what was said while reading.
     """
 
@@ -36,6 +39,7 @@ class Task:
     train_file: str
     validation_file: str
     weight: float = 1.0
+    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -97,7 +101,7 @@ def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Calla
     free = free_tokens(recipe, renderer)
 
     def prepared(documents: tuple[Document, ...], numbers: tuple[int, ...], file: str, what: str) -> Prepared:
-        source = f"{task.name}, {file}" if task.name else ""
+        source = _source(task.name, file)
         found = prepare(
             documents, renderer, max_tokens=recipe.max_tokens, refuse=refuse, numbers=numbers, source=source, free=free
         )
@@ -110,13 +114,15 @@ def prepare_task(task: Task, tokenizer: Tokenizer, recipe: Recipe, *, say: Calla
         held_out = prepared(task.validation, task.validation_numbers, task.validation_file, "validation")
     if free:
         say(f"{task.name}: {free.said()}" if task.name else free.said())
-    return PreparedTask(task, renderer, rows.rows, held_out.rows if held_out else (), rows.left_out, rows.names)
+    left_out = (*task.left_out, *rows.left_out)
+    return PreparedTask(task, renderer, rows.rows, held_out.rows if held_out else (), left_out, rows.names)
 
 
 def _load(name: str, section: TaskSection) -> Task:
     listed = parse_labels(section.labels) if section.labels else None
-    corpus, train, validation, notes = _documents(section.data, listed.names if listed else None)
     at = f"tasks.{name}." if name else ""
+    parts = _documents(section.data, listed.names if listed else None, name=name, at=at)
+    train, validation, notes = parts.train, parts.validation, parts.notes
     labels = _checked(listed, [*train, *validation], file=section.data.train, at=at)
     warned: list[str] = []
     template = (section.prompt or PromptSection()).load(warned)
@@ -129,58 +135,71 @@ def _load(name: str, section: TaskSection) -> Task:
     form = parse_answer(answer)
     if isinstance(answer, str) or "depth" not in answer:
         form = fitted(form, [*train, *validation])
-    numbers = {id(document): number for number, document in enumerate(corpus, 1)}
     held_out = section.data.validation
     return Task(
         name=name,
         spec=PromptSpec(template, labels, form),
         train=train,
         validation=validation,
-        train_numbers=tuple(numbers[id(document)] for document in train),
-        validation_numbers=tuple(numbers.get(id(document), number) for number, document in enumerate(validation, 1)),
+        train_numbers=tuple(parts.numbers[id(document)] for document in train),
+        validation_numbers=tuple(parts.numbers[id(document)] for document in validation),
         train_file=section.data.train,
         validation_file=held_out if isinstance(held_out, str) else section.data.train,
         weight=section.weight,
+        left_out=parts.left_out,
         notes=tuple(f"{name}: {line}" for line in notes) if name else notes,
     )
 
 
-def _documents(
-    section: DataSection, names: tuple[str, ...] | None
-) -> tuple[tuple[Document, ...], tuple[Document, ...], tuple[Document, ...], tuple[str, ...]]:
-    """All documents of the training file, those to train on, those to measure on, and what was said while reading."""
-    documents, emptied, notes = _read(section, section.train, names, limit=section.limit)
-    train = documents
+class _Read(NamedTuple):
+    """A file's documents but those in `emptied`, which lost mentions and hold none; `numbers`: by `id()`, from 1."""
+
+    documents: tuple[Document, ...]
+    numbers: dict[int, int]
+    emptied: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+
+class _Parts(NamedTuple):
+    """The documents to train on and those to measure on, and the training documents that are left out."""
+
+    train: tuple[Document, ...]
+    validation: tuple[Document, ...]
+    numbers: dict[int, int]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+
+def _documents(section: DataSection, names: tuple[str, ...] | None, *, name: str, at: str) -> _Parts:
+    """Read and split what a data section names. `name`: the task's; `at`: where the recipe's keys for it stand."""
+    read = _read(section, section.train, names, limit=section.limit, name=name, at=at)
+    train, numbers, notes = read.documents, read.numbers, read.notes
     validation: tuple[Document, ...] = ()
     if isinstance(section.validation, str):
-        validation, lost, said = _read(section, section.validation, names)
-        emptied |= lost
-        notes += said
+        held_out = _read(section, section.validation, names, limit=None, name=name, at=at)
+        validation, numbers, notes = held_out.documents, numbers | held_out.numbers, notes + held_out.notes
     elif section.validation:
         if section.hold_out == "first":
-            parts = data.split_first(documents, held_out=section.validation)
+            parts = data.split_first(train, held_out=section.validation)
         elif section.hold_out == "stratified":
-            parts = data.split_stratified(documents, held_out=section.validation, seed=section.seed)
+            parts = data.split_stratified(train, held_out=section.validation, seed=section.seed)
         else:
-            parts = data.split(documents, held_out=section.validation, seed=section.seed)
+            parts = data.split(train, held_out=section.validation, seed=section.seed)
         train, validation = parts.train, parts.held_out
-        if repeated := len(documents) - len(train) - len(validation):
+        if repeated := len(read.documents) - len(train) - len(validation):
             notes += (f"{repeated:,} documents repeat a text that is held out: they are not trained on",)
-    train, validation = (tuple(one for one in part if id(one) not in emptied) for part in (train, validation))
-    if emptied:
-        notes += (
-            f"{len(emptied):,} documents lost all of their mentions: they are left out, not taken for empty ones",
-        )
     if not any(document.entities for document in train):
         raise InputError(f"{section.train}: no document holds an entity, so there is nothing to learn from")
-    return documents, train, validation, notes
+    return _Parts(train, validation, numbers, read.emptied, notes)
 
 
 def _read(
-    section: DataSection, file: str, names: tuple[str, ...] | None, *, limit: int | None = None
-) -> tuple[tuple[Document, ...], set[int], tuple[str, ...]]:
-    """A file's documents under the labels that the section's map gives them, the `id()`s of those that lost all of their
-    mentions, and notes on both. Raises DataError for a file that is doubtful, unless the section accepts it."""
+    section: DataSection, file: str, names: tuple[str, ...] | None, *, limit: int | None, name: str, at: str
+) -> _Read:
+    """Read a file's documents under the labels that the section's map gives them.
+
+    Raises DataError for a file that is doubtful, unless the section accepts it.
+    """
     label_map = section.mapping()
     wanted = label_map.wanted(names)
     corpus = data.read(
@@ -189,15 +208,31 @@ def _read(
     if corpus.doubts and section.doubtful == "refuse":
         raise DataError(
             f"{'; '.join(corpus.doubts)}. Mend the file (nertune data audit lists what is wrong), or set "
-            "data.doubtful: accept to train on what was read all the same",
+            f"{at}data.doubtful: accept to train on what was read all the same",
             path=file,
         )
-    if not label_map:
-        emptied = {id(corpus.documents[number]) for number in corpus.emptied}
-        return corpus.documents, emptied, corpus.notes
-    mapped = label_map.apply(corpus.documents)
-    emptied = {id(mapped.documents[number]) for number in corpus.emptied}
-    return mapped.documents, emptied, (*corpus.notes, *(f"{file}: {note}" for note in label_map.notes(mapped.changes)))
+    documents, notes = corpus.documents, corpus.notes
+    if label_map:
+        documents, changes = label_map.apply(documents)
+        notes += tuple(f"{file}: {note}" for note in label_map.notes(changes))
+    emptied = {
+        number: f"not found in its text: {counted(len(lost), 'mention')}, and it holds no other"
+        for number, labels in corpus.lost.items()
+        if not documents[number].entities and (lost := [one for one in labels if label_map.targets.get(one, one)])
+    }
+    source = _source(name, file)
+    left_out = tuple(LeftOut(n + 1, why, documents[n].text, source) for n, why in emptied.items())
+    if left_out:
+        shown = ", ".join(str(one.number) for one in left_out[:10]) + (", …" if len(left_out) > 10 else "")
+        those = counted(len(left_out), "document", "documents")
+        notes += (f"{file}: left out, not taken for empty, {those} without a mention that was found: {shown}",)
+    kept = {number: document for number, document in enumerate(documents, 1) if number - 1 not in emptied}
+    return _Read(tuple(kept.values()), {id(one): number for number, one in kept.items()}, left_out, notes)
+
+
+def _source(name: str, file: str) -> str:
+    """What documents' numbers are of, in a message of a run with several tasks."""
+    return f"{name}, {file}" if name else ""
 
 
 def _checked(listed: LabelSet | None, documents: Iterable[Document], *, file: str, at: str) -> LabelSet:

@@ -18,7 +18,6 @@ from nertune.data.decoding import decoded
 from nertune.data.formats.brat_files import Pair, pairs_of, read_bytes
 from nertune.data.formats.brat_writing import BREAKS, write_folder
 from nertune.data.loss import Expressed, Loss, unscored, without
-from nertune.data.occurrence import nearest
 from nertune.data.records import Record
 from nertune.data.source import ReadOptions, Source
 from nertune.data.spans import HALF_OPEN, RawDocument, RawMention
@@ -186,11 +185,5 @@ def _whole(text: str, spans: list[tuple[int, int]]) -> tuple[int, int] | None:
 
 
 def _surface(text: str, item: _Bound, whole: tuple[int, int]) -> str | None:
-    """The mention's surface as the text has it: the line of an .ann shows spaces for line breaks."""
-    surface = item.surface
-    if surface is None or surface == _shown(text, item.spans):
-        return None if surface is None else text[whole[0] : whole[1]]
-    if surface in text or surface != surface.strip():
-        return surface
-    pattern = r"\s+".join(map(re.escape, surface.split()))
-    return nearest(re.compile(pattern), text, whole[0]) or surface
+    """The mention's surface as the text has it at its span: the line of an .ann shows spaces for line breaks."""
+    return text[whole[0] : whole[1]] if item.surface == _shown(text, item.spans) else item.surface

@@ -30,7 +30,7 @@ from nertune.schema import Document
 
 __all__ = ["Conll"]
 
-# Punctuation between parts of a sentence, and a length that few words have.
+# Punctuation between parts of a sentence, and a length that few words have in scripts without spaces.
 _PUNCTUATED = re.compile(r"\w[，。、；：！？,;:!?]\w")
 _LONG_TOKEN = 16
 _DOCSTART = "-DOCSTART-"
@@ -248,10 +248,12 @@ def _column(columns: Mapping[str, str], key: str, default: int, source: Source) 
 
 
 def _is_whole_sentence(sentence: Sentence) -> bool:
-    """Whether a sentence of several words, by its punctuation or length, is a single token."""
-    return len(sentence.tokens) == 1 and (
-        _PUNCTUATED.search(sentence.tokens[0]) is not None or len(sentence.tokens[0]) >= _LONG_TOKEN
-    )
+    """Whether a sentence of several words, by its punctuation or length, is a single token.
+
+    Where words stand between spaces, addresses and compounds are long, and numbers hold punctuation.
+    """
+    token = sentence.tokens[0] if len(sentence.tokens) == 1 else ""
+    return is_unspaced(token) and (_PUNCTUATED.search(token) is not None or len(token) >= _LONG_TOKEN)
 
 
 def _on_a_line(document: Document) -> Expressed:

@@ -10,10 +10,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nertune.data.decoding import decoded, opened, without_bom
+from nertune.data.decoding import opened
 from nertune.data.strict_json import decode_at
 from nertune.data.wording import describe, reason
 from nertune.errors import DataError
+from nertune.files import to_text
 
 __all__ = ["beside", "class_names", "json_object", "metadata", "tag_names"]
 
@@ -89,7 +90,7 @@ def tag_names(path: str) -> tuple[str, ...]:
 
 def _text(path: str) -> str:
     with opened(path) as file:
-        return decoded(without_bom(file.read(_LONGEST), path), path, 1)
+        return to_text(file.read(_LONGEST), path)
 
 
 def _json(path: str, content: str) -> object:

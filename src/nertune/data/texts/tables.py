@@ -15,6 +15,10 @@ __all__ = ["from_table"]
 
 _SPAN = 1 << 20  # bytes of a record that goes over several lines
 
+_CR = (
+    r"holds a carriage return (CR) outside of quotation marks; where CR alone ends all lines: tr '\r' '\n' < FILE > NEW"
+)
+
 
 class _UnclosedError(Exception):
     """A quoted field that does not end."""
@@ -76,7 +80,7 @@ def _records(lines: Lines, dialect: str, before: int) -> Iterator[_Cells]:
         except DataError as error:
             problem = lines.reason(error)
         except (_UnclosedError, csv.Error) as error:
-            problem = str(error)
+            problem = _CR if "new-line character" in str(error) else str(error)
         if not feed.taken:
             return
         if problem is not None:
