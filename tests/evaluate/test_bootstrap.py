@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from nertune.evaluate.bootstrap import UNITS, distinct_rows, f1, interval, resampled, units
+from nertune.evaluate.bootstrap import UNITS, distinct_rows, f1, interval, intervals, resampled, units
 
 RIGHT, WRONG = (1, 1, 1), (0, 1, 1)
 
@@ -100,3 +100,13 @@ def test_ten_thousand_different_documents_are_quick() -> None:
     begun = time.process_time()
     f1_interval(rows, seed=0)
     assert time.process_time() - begun < 5
+
+
+def test_intervals_of_many_columns_are_numpys_percentiles_to_the_digit() -> None:
+    draw = np.random.default_rng(7)
+    values = draw.random((101, 40))
+    values[draw.random(values.shape) < 0.3] = np.nan
+    values[:, 3] = np.nan
+    for column, found in enumerate(intervals(values)):
+        known = values[~np.isnan(values[:, column]), column]
+        assert found == (tuple(np.percentile(known, [2.5, 97.5]).tolist()) if len(known) else None)

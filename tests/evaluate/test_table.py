@@ -215,3 +215,18 @@ def test_tables_of_nothing() -> None:
 def test_a_measure_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="measure 'token' is not there; use one of: text, span, partial"):
         markdown_table(scored(), measure="token")
+
+
+def test_a_table_of_very_many_labels_shows_those_with_the_most_support_and_shortens_their_names():
+    documents = [Document.of("甲乙", [(f"label {n}" + "x" * (200 if n == 0 else 0), 0, 1)]) for n in range(300)]
+    documents += [Document.of("甲乙", [("often", 0, 2)])] * 3
+    evaluation = evaluate(
+        documents, [Prediction(document.text, document.entities) for document in documents], resamples=0
+    )
+    table = score_table(evaluation, measure="text")
+    names = [str(cell) for cell in table.columns[0].cells]
+    assert names[-4:-2] != names[-2:]
+    assert "often" in names
+    assert len(names) == 60 + 1 + 2
+    assert f"and {301 - 60} labels with less support: --json" in names
+    assert max(map(len, names)) == 80

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TypedDict
 
 from nertune.errors import InputError
-from nertune.evaluate.bootstrap import RESAMPLES, Interval, interval, units
+from nertune.evaluate.bootstrap import RESAMPLES, Interval, interval, intervals, units
 from nertune.evaluate.columns import Integers, columns
 from nertune.evaluate.counts import ResampledF1, count, resampled_f1
 from nertune.evaluate.evaluation import Evaluation, LabelScore, Outcomes, Score, Scores
@@ -78,8 +78,8 @@ def _scores(labels: Sequence[str], counts: Integers, drawn: ResampledF1 | None) 
     """`counts` has the shape (labels + 1, 5): the outcomes of each label, and of all together."""
     outcomes = [Outcomes(*row) for row in counts.tolist()]
     by_label = {}
-    for number, (name, found) in enumerate(zip(labels, outcomes[:-1], strict=True)):
-        ci95 = None if drawn is None else interval(drawn.labels_RL[:, number])
+    known = [None] * len(labels) if drawn is None else intervals(drawn.labels_RL)
+    for name, found, ci95 in zip(labels, outcomes[:-1], known, strict=True):
         by_label[name] = LabelScore(**_ratios(found), ci95=ci95, outcomes=found, support=found.possible)
     micro = None if drawn is None else interval(drawn.micro_R)
     macro = None if drawn is None else interval(drawn.macro_R)

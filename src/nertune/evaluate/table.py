@@ -6,7 +6,7 @@ predictions. Values have 4 decimals, as published tables do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -34,6 +34,10 @@ _COLUMNS = ("precision", "recall", "F1", "95% interval", "support")
 _OUTCOMES = ("COR", "INC", "PAR", "MIS", "SPU")
 
 
+_MOST_LABELS = 60  # in a table for the terminal
+_LONGEST_LABEL = 80  # characters
+
+
 class _Row(NamedTuple):
     name: str
     score: Score
@@ -51,8 +55,7 @@ def score_table(evaluation: Evaluation, *, measure: Metric, title: str | None = 
         f"{_measured(measure)}. {_extent(evaluation, scores)}.{_invented(scores)}",
         _COLUMNS,
     )
-    for row in _label_rows(scores):
-        table.add_row(Text(row.name), *_cells(row))
+    _add_labels(table, ((row.name, row.support, _cells(row)) for row in _label_rows(scores)))
     table.add_section()
     for row in _summary_rows(scores):
         table.add_row(Text(row.name, style="bold"), *_cells(row))
@@ -77,8 +80,11 @@ def comparison_table(before: Evaluation, after: Evaluation, *, measure: Metric) 
     )
     old_rows = {row.name: row for row in _label_rows(old)}
     new_rows = {row.name: row for row in _label_rows(new)}
-    for name in sorted(old_rows.keys() | new_rows.keys()):
-        table.add_row(Text(name), *_change(old_rows.get(name), new_rows.get(name)))
+    pairs = [(name, old_rows.get(name), new_rows.get(name)) for name in sorted(old_rows.keys() | new_rows.keys())]
+    _add_labels(
+        table,
+        ((name, max(row.support for row in (one, other) if row), _change(one, other)) for name, one, other in pairs),
+    )
     table.add_section()
     for old_row, new_row in zip(_summary_rows(old), _summary_rows(new), strict=True):
         table.add_row(Text(new_row.name, style="bold"), *_change(old_row, new_row))
@@ -94,7 +100,7 @@ def markdown_table(evaluation: Evaluation, *, measure: Metric) -> str:
         f"| label | {' | '.join(_COLUMNS)} |",
         "|---" + "|---:" * len(_COLUMNS) + "|",
     ]
-    lines += [f"| {_escaped(row.name)} | {' | '.join(_cells(row))} |" for row in _label_rows(scores)]
+    lines += [f"| {_escaped(_shortened(row.name))} | {' | '.join(_cells(row))} |" for row in _label_rows(scores)]
     lines += [f"| **{row.name}** | {' | '.join(_cells(row))} |" for row in _summary_rows(scores)]
     return "\n".join(lines) + "\n"
 
@@ -148,8 +154,9 @@ def scheme_table(evaluation: Evaluation, *, scheme: Scheme) -> Table:
         [*_OUTCOMES, "P", "R", "F1", "support"],
         narrow=True,
     )
-    for row in _label_rows(scores):
-        table.add_row(Text(row.name), *_outcome_cells(row.score), str(row.support))
+    _add_labels(
+        table, ((row.name, row.support, [*_outcome_cells(row.score), str(row.support)]) for row in _label_rows(scores))
+    )
     table.add_section()
     for row in _summary_rows(scores):
         table.add_row(Text(row.name, style="bold"), *_outcome_cells(row.score), str(row.support))
@@ -181,6 +188,21 @@ def empty_table(
     return table
 
 
+def _add_labels(table: Table, rows: Iterable[tuple[str, int, Sequence[str]]]) -> None:
+    """A row for each label, by name, support and cells; of very many labels those with the largest support."""
+    rows = list(rows)
+    shown = set(sorted(range(len(rows)), key=lambda place: (-rows[place][1], place))[:_MOST_LABELS])
+    for place, (name, _, cells) in enumerate(rows):
+        if place in shown:
+            table.add_row(Text(_shortened(name)), *cells)
+    if len(rows) > len(shown):
+        table.add_row(Text(f"and {len(rows) - len(shown):,} labels with less support: --json", style="dim"))
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"
+
+
 def _measured(measure: Metric) -> str:
     return f"Measure {measure}: {describe(measure)}"
 
@@ -196,8 +218,9 @@ def _extent(evaluation: Evaluation, scores: Scores) -> str:
 def _invented(*sides: Scores) -> str:
     """A sentence on the labels that only predictions use."""
     gold = {name for scores in sides for name, score in scores.labels.items() if score.support}
-    names = sorted({name for scores in sides for name in scores.labels} - gold)
-    return f" Not labels of the gold, only predicted: {', '.join(names)}." if names else ""
+    names = [_shortened(name) for name in sorted({name for scores in sides for name in scores.labels} - gold)]
+    more = f" and {len(names) - _MOST_LABELS:,} more" if len(names) > _MOST_LABELS else ""
+    return f" Not labels of the gold, only predicted: {', '.join(names[:_MOST_LABELS])}{more}." if names else ""
 
 
 def _label_rows(scores: Scores) -> list[_Row]:
