@@ -96,6 +96,7 @@ def test_the_tutorials_file_becomes_this_recipe(folder):
         "seed": 42,
         "hold_out": "random",
         "label_map": None,
+        "doubtful": "refuse",
     }
     assert recipe.prompt.load() == PromptTemplate(PROMPT + "\n{text}", QWEN)
     assert recipe.answer_format().options() == {"label_key": "label", "text_key": "text", "distinct": True}

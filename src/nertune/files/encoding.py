@@ -158,7 +158,12 @@ def _utf_16(head: bytes) -> str | None:
     ascii_of = {name: sum(ord(c) < 0x80 for c in text or "") / max(len(text or ""), 1) for name, text in texts.items()}
     latin, exchanged = sorted(ascii_of, key=lambda name: -ascii_of[name])
     # ASCII with its bytes exchanged is Chinese to the eye of the tables, and no Chinese is ASCII that way.
-    if ascii_of[latin] >= _LATIN and shares[latin] >= _PLAUSIBLE and ascii_of[exchanged] < _NO_LATIN:
+    if (
+        not len(head) & 1
+        and ascii_of[latin] >= _LATIN
+        and shares[latin] >= _PLAUSIBLE
+        and ascii_of[exchanged] < _NO_LATIN
+    ):
         return latin
     if shares[best] < _PLAUSIBLE or shares[other] >= _IMPLAUSIBLE or not any(ord(c) < 0x80 for c in texts[best] or ""):
         return None
