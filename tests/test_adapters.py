@@ -21,6 +21,8 @@ from nertune.prompt import PromptSpec, PromptTemplate, answer_format, template_h
 from nertune.run import RunManifest
 from nertune.schema import LabelSet
 
+pytestmark = pytest.mark.engine
+
 TEXTS = ["叶老桂来自杭州", "浙商银行", "没有"]
 
 

@@ -21,6 +21,8 @@ from nertune.prompt import PromptSpec, Renderer, answer_format, load_template, t
 from nertune.run import RunManifest
 from nertune.schema import LabelSet
 
+pytestmark = pytest.mark.engine
+
 SENTENCE = "现在的阿森纳恐怕不能再给人以强队的信心，但教授的神经也真是够硬，在英超夺冠几无希望的情况下，"
 LABELS = LabelSet(("organization", "position", "name"))
 

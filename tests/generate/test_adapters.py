@@ -18,6 +18,8 @@ from nertune.generate.adapters import Adapters
 from nertune.generate.local import Decoding, LocalEngine
 from nertune.models.attention import can_share_prefix, plain_attention
 
+pytestmark = pytest.mark.engine
+
 STOP = frozenset(range(3, 9))
 # Targets of an attention layer and of a feed-forward one, by architecture; the last two cannot share a prefix.
 TARGETS = {

@@ -22,6 +22,8 @@ from nertune.models.grammar import Vocabulary
 from nertune.prompt import PromptSpec, Renderer, answer_format, load_template
 from nertune.schema import Document, LabelSet, ParseOutcome
 
+pytestmark = pytest.mark.engine
+
 LABELS = LabelSet(("name", "company", "地点"))
 FORMATS = ["inline", "xml", "json", "jsonl", "grouped"]
 KINDS = ["qwen3", "gemma-3", "llama-2", "mistral-0.3"]

@@ -12,6 +12,8 @@ from nertune.generate import Completion, Request
 from nertune.generate.local import Decoding, LocalEngine
 from nertune.models.attention import can_share_prefix
 
+pytestmark = pytest.mark.engine
+
 FAMILIES = ["qwen2", "llama", "phi3", "phi3-window", "mistral-window", "qwen3", "gemma3"]
 STOP = frozenset(range(3, 9))
 

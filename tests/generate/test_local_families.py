@@ -12,6 +12,8 @@ from nertune.generate import Completion, Request
 from nertune.generate.local import LocalEngine
 from nertune.models.attention import can_share_prefix
 
+pytestmark = pytest.mark.engine
+
 SHARING = ["gpt-neox", "gpt2", "gemma3-tied"]
 FALLING_BACK = ["gemma2", "qwen3-next", "falcon-h1", "mamba", "lfm2", "jamba"]
 STOP = frozenset(range(3, 9))

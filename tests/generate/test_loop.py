@@ -315,6 +315,7 @@ def test_an_idle_loop_closes_at_once(loop_of, stepping):
     assert loop_of(stepping).close()
 
 
+@pytest.mark.engine
 def test_the_local_engine_in_a_thread_of_its_own_answers_as_it_does_elsewhere(loop_of, tiny_model):
     model = tiny_model("qwen2")
     assert can_share_prefix(model)
@@ -335,6 +336,7 @@ def test_the_local_engine_in_a_thread_of_its_own_answers_as_it_does_elsewhere(lo
             loop.submit(bad).result(WAIT)
 
 
+@pytest.mark.engine
 def test_engines_of_whole_answers(loop_of, tiny_model):
     engine = LocalEngine(tiny_model("llama"), shares_prefix=False, batch_size=3)
     requests = [Request((10 + n, 20), frozenset(range(3, 9)), 4 + n) for n in range(5)]

@@ -37,6 +37,14 @@ class Served:
         self.http.close()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever stands on the tiny runs meets a real engine."""
+    for item in items:
+        if "tiny_runs" in getattr(item, "fixturenames", ()):
+            item.add_marker("engine")
+
+
 @pytest.fixture(scope="session")
 def renderer(family_of) -> Renderer:
     return Renderer(family_of("qwen3").tokenizer, SPEC)
