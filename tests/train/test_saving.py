@@ -119,12 +119,12 @@ def test_a_runs_weights_are_on_the_disk_before_its_manifest_says_that_it_is_whol
     happened: list[str] = []
     sync, replace = os.fsync, Path.replace
     monkeypatch.setattr(
-        os, "fsync", lambda file: (happened.append(Path(os.readlink(f"/proc/self/fd/{file}")).name), sync(file))[1]
+        os, "fsync", lambda file: (happened.append(os.readlink(f"/proc/self/fd/{file}")), sync(file))[1]
     )
     monkeypatch.setattr(
         Path, "replace", lambda path, target: (happened.append(f"moved {Path(target).name}"), replace(path, target))[1]
     )
     run = train(recipe(training={"max_steps": 1})).folder
     manifest = happened.index("moved nertune.json")
-    for name in ("adapter_model.safetensors", "adapter_config.json", run.name):
-        assert name in happened[:manifest], name
+    for path in (run / "adapter_model.safetensors", run / "adapter_config.json", run):
+        assert str(path.resolve()) in happened[:manifest], path
