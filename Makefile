@@ -36,7 +36,7 @@ check: install
 test: check
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 	  echo "no Chromium: the report's page is not tested in it (apt-get install chromium fonts-noto-cjk)"
-	$(BIN)/pytest -m 'not soak and not peer' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -rs -m 'not soak and not peer' -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: install
 	$(BIN)/pytest -m soak

@@ -175,8 +175,8 @@ def test_no_room_for_the_conversion(capsys, annotated, monkeypatch, tmp_path):
     monkeypatch.setenv("NERTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("nertune.models.builtin.find_spec", lambda name: object())
     monkeypatch.setattr("nertune.models.builtin.shutil.disk_usage", lambda path: SimpleNamespace(free=10_000_000))
-    message = _refused(capsys, ["preview", RECIPE, f"data.train={annotated}", "labels=null"])
-    assert "NERTUNE_CACHE" in message
+    assert main(["preview", RECIPE, f"data.train={annotated}", "labels=null"]) == 1
+    assert "NERTUNE_CACHE" in capsys.readouterr().err
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -174,3 +174,14 @@ def test_labels_by_frequency() -> None:
 def test_exports() -> None:
     defined = {name for name, value in vars(schema).items() if getattr(value, "__module__", "") == schema.__name__}
     assert {name for name in defined if not name.startswith("_")} | {"StopReason"} == set(schema.__all__)
+
+
+def test_a_label_of_a_megabyte_is_named_as_the_cause():
+    with pytest.raises(InputError, match=r"a label of 1,000,000 characters cannot be used \(LLLL.*…\).*1,000 at most"):
+        LabelSet(("name", "L" * 1_000_000))
+
+
+def test_ten_thousand_labels_are_a_set_of_labels():
+    assert len(LabelSet(tuple(f"label {n}" for n in range(10_000)))) == 10_000
+    with pytest.raises(InputError, match=r"labels named twice: label 7$"):
+        LabelSet((*(f"label {n}" for n in range(10_000)), "label 7"))

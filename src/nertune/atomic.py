@@ -22,6 +22,7 @@ __all__ = [
     "replacing_bytes",
     "same_file",
     "sync_directory",
+    "sync_folder",
     "telling_failures",
     "write_text",
 ]
@@ -131,6 +132,15 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Replace a file's whole content. Raises what `replacing` raises."""
     with replacing(path) as file:
         file.write(content)
+
+
+def sync_folder(folder: Path, *, deep: bool = False) -> None:
+    """See the files of a folder onto the disk, those of the folders in it too where it is `deep`, and then their names."""
+    for path in folder.rglob("*") if deep else folder.iterdir():
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_directory(folder)
 
 
 def sync_directory(directory: Path) -> None:

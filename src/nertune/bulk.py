@@ -120,7 +120,7 @@ def extract_file(
     elif workers is not None:
         results = _from_workers(coming, factory, workers)
     else:
-        results = _from_here(coming, factory(), progress.within)
+        results = _from_here(coming, factory(), progress.within, lenient=True)
     try:
         with output, progress, closing(results):
             for outcomes in results:
@@ -182,6 +182,8 @@ def _from_here(
     recognizer: Any,
     done: Callable[[int], None],
     trace: Callable[[Any], None] | None = None,
+    *,
+    lenient: bool = False,
 ) -> Generator[list[Outcome], None, None]:
     """A server is kept busy; a model on this machine is given chunks, so that its numbers are the same however often it is
     interrupted.
@@ -189,7 +191,7 @@ def _from_here(
     engine: Any = getattr(recognizer, "engine", None)
     if trace is None and hasattr(engine, "asking"):
         return recognize_steadily(recognizer, engine, rows)
-    return (recognize(recognizer, chunk, done=done, trace=trace) for chunk in chunked(rows))
+    return (recognize(recognizer, chunk, done=done, trace=trace, lenient=lenient) for chunk in chunked(rows))
 
 
 def _nothing() -> Generator[list[Outcome], None, None]:

@@ -8,6 +8,7 @@ Readers convert files that count otherwise; nothing past a reader ever sees anot
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -42,6 +43,9 @@ class ParseOutcome(Enum):
     CLEAN = "clean"
     REPAIRED = "repaired"
     INVALID = "invalid"
+
+
+_LONGEST_LABEL = 1_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +301,17 @@ def _check_names(names: Iterable[str], what: str) -> None:
     """Raises InputError for labels, or display names, that answers cannot hold, and for one that comes twice."""
     names = tuple(names)
     for name in names:
+        if isinstance(name, str) and len(name) > _LONGEST_LABEL:
+            raise InputError(
+                f"a {what} of {len(name):,} characters cannot be used ({name[:40]}…): it stands in every prompt, so it is "
+                f"{_LONGEST_LABEL:,} at most; is a text where a label should be?"
+            )
         if not isinstance(name, str) or not name or name != name.strip() or any(c in name for c in "[]|\\\n\r"):
             raise InputError(
                 f"{what} {name!r} cannot be used: labels are not empty, have no edge spaces, "
                 "no line breaks and none of [ ] | \\"
             )
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise InputError(f"labels named twice: {', '.join(repeated)}")
 
 

@@ -142,7 +142,7 @@ def token_strip(tokens: Sequence[str], trained: Sequence[bool], *, colour: bool)
             style = "bright_black" if place % 2 else "white"
         if not colour and now != before:
             out.append("⟦" if now else "⟧")
-        out.append(visible(token), style=style)
+        out.append(visible(token, layout=True), style=style)
         before = now
     return out.append("⟧") if before and not colour else out
 

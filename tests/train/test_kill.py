@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -173,3 +174,53 @@ def test_a_loss_that_is_not_finite_in_one_of_two_processes_is_named_in_both(reci
     assert len(messages) == 2
     assert messages[0] == messages[1]
     assert len(re.findall(r"document \d+: '", messages[0])) == 2
+
+
+# F1 is read, the best checkpoint by it is kept, patience counts, and the loss draws from the vocabulary.
+BY_COMMAND = {
+    "lora": CHANGES["lora"],
+    "training": {**CHANGES["training"], "best_by": "f1", "patience": 9, "loss_vocabulary": "sampled"},
+}
+
+
+@pytest.fixture(scope="module")
+def whole_by_command(recipe_in, tmp_path_factory) -> Path:
+    """What `nertune train` leaves where nothing interrupts it."""
+    recipe = recipe_in(tmp_path_factory.mktemp("command"), **BY_COMMAND)
+    path = Path(recipe.output).with_suffix(".yaml")
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-m", "nertune", "train", str(path)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    return Path(recipe.output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak)]
+)
+def test_the_command_stops_at_a_signal_saves_and_goes_on_to_the_same_weights(
+    recipe_in, tmp_path, whole_by_command, number, code
+):
+    recipe = recipe_in(tmp_path, **BY_COMMAND)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml(), encoding="utf-8")
+    command = [sys.executable, "-m", "nertune", "train", str(path)]
+    metrics = Path(recipe.output) / "metrics.jsonl"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        while not metrics.exists() or not metrics.read_text(encoding="utf-8"):
+            assert training.poll() is None, training.stderr.read()
+            time.sleep(0.01)
+        training.send_signal(number)
+        _, said = training.communicate(timeout=120)
+    assert training.returncode == code, said
+    assert "--resume" in said
+    assert not (Path(recipe.output) / "adapter_model.safetensors").exists()
+    ended = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    found = load_file(Path(recipe.output) / "adapter_model.safetensors")
+    expected = load_file(whole_by_command / "adapter_model.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert metrics.read_text(encoding="utf-8") == (whole_by_command / "metrics.jsonl").read_text(encoding="utf-8")

@@ -54,14 +54,15 @@ def test_the_last_f1_is_that_of_the_saved_run(recipe, corpus, tmp_path):
     documents = data.read(corpus).documents[:6]
     data.write(documents, held_out, format="entities")
     # Short sequences of bytes: this model learns them by heart.
-    settings = {"epochs": 30, "batch_size": 14, "learning_rate": 0.03, "eval_steps": 30, "keep_best": False}
+    settings = {"epochs": 80, "batch_size": 14, "learning_rate": 0.02, "eval_steps": 80, "keep_best": False}
     run = train(
-        recipe(data={"validation": str(held_out)}, training=settings, lora={"rank": 16, "dropout": 0.0}),
+        recipe(data={"validation": str(held_out)}, training=settings, lora={"rank": 32, "dropout": 0.0}),
         reader=f1_reader(),
     ).folder
     measured = [line for line in _lines(run) if "eval_f1" in line]
-    assert [line["step"] for line in measured] == [30]
+    assert [line["step"] for line in measured] == [80]
     scores = evaluate(documents, load(run).extract_many([document.text for document in documents])).metrics["text"]
+    assert scores.micro.f1 > 0.5, "something is learned"
     assert measured[0]["eval_f1"] == pytest.approx(scores.micro.f1, abs=1e-12)
     assert measured[0]["eval_precision"] == pytest.approx(scores.micro.precision, abs=1e-12)
     assert measured[0]["eval_f1/人名"] == pytest.approx(scores.labels["人名"].f1, abs=1e-12)

@@ -143,4 +143,5 @@ def test_padded_batches_without_logits(tiny_model, family):
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     wanted, got = _gradients(plain, expected), _gradients(lean, found)
     for name, gradient in wanted.items():
-        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-6)
+        # Relative to the largest of the matrix: small elements are differences of large ones, which round by machine.
+        assert float((got[name] - gradient).abs().max()) <= 1e-4 * float(gradient.abs().max()), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,19 @@ def test_patience_that_was_at_its_end_stays_so(recipe):
     assert train(recipe(training=settings), resume=True).steps == 6
     assert (run / "metrics.jsonl").read_bytes() == logged
     assert (run / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_a_runs_weights_are_on_the_disk_before_its_manifest_says_that_it_is_whole(recipe, monkeypatch):
+    """A power cut keeps what was synced: a manifest that stands there stands beside whole weights."""
+    happened: list[str] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (happened.append(os.readlink(f"/proc/self/fd/{file}")), sync(file))[1]
+    )
+    monkeypatch.setattr(
+        Path, "replace", lambda path, target: (happened.append(f"moved {Path(target).name}"), replace(path, target))[1]
+    )
+    run = train(recipe(training={"max_steps": 1})).folder
+    manifest = happened.index("moved nertune.json")
+    for path in (run / "adapter_model.safetensors", run / "adapter_config.json", run):
+        assert str(path.resolve()) in happened[:manifest], path

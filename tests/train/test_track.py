@@ -287,7 +287,7 @@ def test_sample_predictions_that_fail_cost_nothing_but_themselves(recipe):
         ([{"wandb": {"mode": True}}], "wandb.mode: True is unknown"),
         ([{"wandb": {"projekt": "a"}}], "wandb.projekt: unknown key; did you mean 'project'?"),
         ([{"wandb": {"project": ""}}], "wandb.project: expected a text"),
-        ([{"wandb": {3: "a"}}], "wandb.3: unknown key"),
+        ([{"wandb": {"3": "a"}}], "wandb.3: unknown key"),
         ([{"swanlab": {"api_key": "secret"}}], "keys stay out of recipes"),
         ([{"tensorboard": {"mode": "online"}}], "tensorboard only writes files"),
         ([{"trackio": {"mode": "online"}}], "needs space"),

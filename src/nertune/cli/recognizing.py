@@ -205,7 +205,7 @@ def open_recognizer(options: argparse.Namespace, *, calibrated: bool = True) -> 
         RunManifest.read(Path(run)).prompt_of(options.task)
     prompt = _prompt_of_labels(options)
     quiet_libraries()
-    with Meter("loading the model") as meter:
+    with Meter("asking the server" if is_endpoint(options.model) else "loading the model") as meter:
         if is_endpoint(options.model):
             return connect(
                 options.model,

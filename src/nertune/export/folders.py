@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nertune.atomic import sync_directory
+from nertune.atomic import sync_directory, sync_folder
 from nertune.errors import DiskSpaceError, InputError
 
 __all__ = ["copy_files", "new_folder", "refuse_existing"]
@@ -41,7 +40,7 @@ def new_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
             building = Path(scratch) / target.name
             building.mkdir()
             yield building
-            _sync(building)
+            sync_folder(building, deep=True)
             if replace and target.is_dir():
                 target.rename(Path(scratch) / "before")
             elif target.is_dir():
@@ -52,14 +51,6 @@ def new_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, DiskSpaceError):
             raise DiskSpaceError(f"{target}: no room left on the disk; nothing was written there") from error
         raise
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_directory(folder)
 
 
 def copy_files(source: Path, target: Path, names: tuple[str, ...]) -> None:

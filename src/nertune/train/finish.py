@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nertune.atomic import write_text
+from nertune.atomic import sync_folder, write_text
 from nertune.prompt import template_hash
 from nertune.run import RunManifest
 from nertune.train.adapter import save_weights
@@ -90,6 +90,7 @@ def write_run(
     if manifest.has_tokenizer:
         tokenizer: Any = tasks[0].renderer.tokenizer
         tokenizer.save_pretrained(str(folder))
+    sync_folder(folder)  # or a power cut could leave a manifest beside weights that never came onto the disk
     manifest.write(folder)
 
 

@@ -55,11 +55,13 @@ def recognize(
     *,
     done: Callable[[int], None] | None = None,
     trace: Callable[[Trace], None] | None = None,
+    lenient: bool = False,
 ) -> list[Outcome]:
     """The outcomes of a chunk's rows, in order.
 
     Texts that are refused are tried in halves until the bad one is alone, and so are texts that make the recognizer fail
-    in any other way; that error is raised where it meets every text of a chunk of several. Errors that are about no text,
+    in any other way; that error is raised where it meets every text of a chunk, `lenient`: of several texts, so that a bad
+    row which happens to be a chunk's only one does not end a long job. Errors that are about no text,
     such as a server's, are raised. `done(n)` is told how many rows are through; `trace` is given traces with the rows'
     numbers.
     """
@@ -91,7 +93,7 @@ def recognize(
 
     if usable := [place for place in range(len(chunk)) if place not in outcomes]:
         extract(usable)
-    if len(unexpected) == len(usable) > 1:
+    if len(unexpected) == len(usable) > lenient:
         raise unexpected[0]
     return [outcomes[place] for place in range(len(chunk))]
 

@@ -229,7 +229,7 @@ def _work(pipe: Connection, factory: Factory) -> None:
         threading.Thread(target=_fetch, args=(pipe, jobs), daemon=True).start()
         while (found := jobs.get()) is not None:
             try:
-                outcomes = recognize(recognizer, found[1])
+                outcomes = recognize(recognizer, found[1], lenient=True)
             except NertuneError:
                 raise
             except Exception as error:
