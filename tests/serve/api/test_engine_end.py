@@ -128,6 +128,7 @@ def _kill_after(command: list[str], out: Path, row: int) -> None:
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.soak
 def test_a_file_extraction_killed_twice_writes_what_one_that_was_not_writes(tiny_run, tmp_path):
     """First in one process, then with two workers; these end it. Two rows are refused."""
     rows = [f"第{number}句：{TEXT[number % 9 : number % 9 + 4]}" for number in range(1, 1025)]
