@@ -442,7 +442,7 @@ def test_an_unknown_name_meets_the_nearest(capsys):
 
 def test_a_full_disk_is_said_before_the_download(corpus, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
-    assert main(["data", "fetch", "team/news"]) == 2
+    assert main(["data", "fetch", "team/news"]) == 1
     assert "bytes, and the disk has 100 left; nothing was downloaded" in capsys.readouterr().err
     assert not any("/resolve/" in path for _, path, _ in corpus.asked)
 

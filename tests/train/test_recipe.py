@@ -56,7 +56,7 @@ def test_overrides_and_numbers_as_people_write_them(recipe):
 
 def test_files_that_hold_no_recipe(recipe, tmp_path):
     # The first character's two bytes in GB18030 happen to be valid UTF-8; the second's are not.
-    with pytest.raises(RecipeError, match=r"not UTF-8: .* at byte 27"):
+    with pytest.raises(RecipeError, match=r"line 3: is not UTF-8"):
         recipe("model: m\noutput: o\ndata: 训练\n".encode("gb18030"))
     with pytest.raises(RecipeError, match="not YAML"):
         recipe("a: [")
